@@ -1,0 +1,54 @@
+# The house's jobs. Each target sets up .venv by itself (see .ci/venv); `make` alone lists them.
+#
+#   PYTHON=python3.12   the interpreter for .venv         UV=   do without uv
+#   TESTARGS='-k router --servers containers'   for `make test`
+#   BENCHARGS=...       for `make bench`
+
+BIN := .venv/bin
+SETUP := bash .ci/venv
+TEST_IMAGE ?= tenantry-test/nats:local
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench contracts build test-image clean
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv with the project and the development tools
+	@$(SETUP) dev
+
+demo: ## see the whole mesh at work on this machine, with a real NATS server
+	@$(SETUP) local
+	@$(BIN)/tenantry demo
+
+test: ## run all tests with coverage (TESTARGS goes to pytest)
+	@bash .ci/test $(TESTARGS)
+
+check: ## lint, formatting, types, import layers, whitespace
+	@bash .ci/check
+
+bench: ## measure side by side with bare nats-py and others (BENCHARGS)
+	@$(SETUP) dev
+	@$(BIN)/python -m benchmarks $(BENCHARGS)
+
+contracts: ## write subjects.md and schemas/ anew from the code
+	@$(SETUP) dev
+	@$(BIN)/tenantry subjects --write
+	@$(BIN)/tenantry schemas --write
+
+build: ## build the wheel and the source distribution into dist/
+	@$(SETUP) dev
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist
+
+test-image: ## make a container image of the wheel's NATS server, for --servers containers
+	@$(SETUP) local
+	@tar -C "$$(dirname "$$(readlink -f $(BIN)/nats-server)")" -cf - nats-server \
+	  | docker import --change 'ENTRYPOINT ["/nats-server"]' - $(TEST_IMAGE) >/dev/null
+	@echo "made $(TEST_IMAGE); how to use it: CONTRIBUTING.md"
+
+clean: ## remove what tests and builds leave behind (not .venv)
+	@rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -f .coverage .coverage.* coverage.xml
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

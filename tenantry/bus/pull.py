@@ -1,0 +1,169 @@
+"""A pull consumer that keeps messages coming, never more than there is room for.
+
+nats-py has neither `consume` nor priority groups, so this speaks ADR-13 (pull) and ADR-42
+(pinned client) itself: short pulls, as many as free slots, renewed when they run out. A pinned
+consumer whose reader is full sends pulls that can take nothing, which keeps its pin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from tenantry.bus.connection import Bus, Message, Subscription
+from tenantry.errors import Rejection
+
+EXPIRES = 2.5
+"""Seconds a pull stays open: below half the pin's timeout, so that an idle reader keeps its pin."""
+
+_MAX_BATCH = 256
+_GONE = frozenset({"404", "503"})
+
+log = structlog.get_logger("tenantry.bus")
+
+
+class Pull:
+    """Reads one pull consumer into `receive`, at most `room()` messages ahead."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str,
+        *,
+        receive: Callable[[Message], None],
+        room: Callable[[], int],
+        lost: Callable[[], None],
+        group: str = "",
+    ) -> None:
+        self._bus = bus
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._receive = receive
+        self._room = room
+        self._lost = lost
+        self._group = group
+        self._pin = ""
+        self._open: dict[str, int] = {}
+        self._count = 0
+        self._wake = asyncio.Event()
+        self._reply = f"{bus.inbox}.pull.{consumer}"
+        self._subscription: Subscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to read."""
+        self._subscription = await self._bus.subscribe(f"{self._reply}.*", self._on_message)
+        self._bus.on_reconnect(self._reset)
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the server has given this reader the pin."""
+        return bool(self._pin)
+
+    @property
+    def expected(self) -> int:
+        """How many messages the server may still send for the pulls under way."""
+        return sum(self._open.values())
+
+    def wake(self) -> None:
+        """Tell that there may be room again."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Ask for no more; what is under way still reaches `receive`, or is delivered anew."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._subscription is not None:
+            await self._subscription.stop()
+        self._pin = ""
+        self._open.clear()
+
+    def _reset(self) -> None:
+        """After a reconnect no pull is under way any more."""
+        self._open.clear()
+        self._pin = ""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._ask()
+            except Rejection as rejection:
+                log.warning("pull failed", consumer=self._subject, why=str(rejection))
+                await asyncio.sleep(0.5)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EXPIRES + 2):
+                    await self._wake.wait()
+                    continue
+            self._open.clear()  # the server would have ended these pulls: it has forgotten them
+
+    async def _ask(self) -> None:
+        free = min(self._room() - self.expected, _MAX_BATCH)
+        if free > 0 and (not self._open or free >= self.expected):
+            await self._pull(free)
+        elif self._pin and not self._open:
+            await self._pull(1, max_bytes=1)
+
+    async def _pull(self, batch: int, **more: int) -> None:
+        self._count += 1
+        name = str(self._count)
+        self._open[name] = 0 if more else batch
+        request: dict[str, Any] = {"batch": batch, "expires": int(EXPIRES * 1e9), **more}
+        if self._group:
+            request["group"] = self._group
+            if self._pin:
+                request["id"] = self._pin
+        try:
+            await self._bus.publish(
+                self._subject, msgspec.json.encode(request), reply=f"{self._reply}.{name}"
+            )
+        except Rejection:
+            self._open.pop(name, None)
+            raise
+
+    async def _on_message(self, message: Message) -> None:
+        headers: dict[Any, str] = message.headers or {}
+        if "Status" in headers and message.subject.startswith(self._reply):
+            self._on_status(message.subject.rpartition(".")[2], headers)
+            return
+        if pin := headers.get("Nats-Pin-Id"):
+            self._pin = pin
+        for name, left in self._open.items():
+            if left:
+                if left == 1:
+                    del self._open[name]
+                else:
+                    self._open[name] = left - 1
+                break
+        self._receive(message)
+        expected = self.expected
+        if self._room() - expected >= max(expected, 1):
+            self._wake.set()
+
+    def _on_status(self, name: str, headers: dict[Any, str]) -> None:
+        """A pull has ended: its time is over, or the server refused it."""
+        status = headers["Status"]
+        if status == "100":
+            return
+        keepalive = self._open.pop(name, None) == 0
+        if status == "423":
+            self._pin = ""
+        elif status in _GONE or "Deleted" in headers.get("Description", ""):
+            self._lost()
+        if keepalive and status == "409":
+            # There are messages but no room: ask again only after a while.
+            asyncio.get_running_loop().call_later(EXPIRES, self._wake.set)
+            self._open[name] = 0
+            asyncio.get_running_loop().call_later(EXPIRES, self._open.pop, name, None)
+        else:
+            self._wake.set()

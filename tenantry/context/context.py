@@ -1,0 +1,216 @@
+"""The context of one message inside a handler: whose it is, and what may be done in its name.
+
+Everything a handler sends through its context goes to the context's own tenant: there is no
+parameter to name another. A context ends with its message; used later, it raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import structlog
+
+from tenantry import subjects
+from tenantry.context.event import Event
+from tenantry.context.state import State
+from tenantry.context.token import Claims
+from tenantry.errors import DeclarationError, TenantryError
+from tenantry.subjects import Address
+from tenantry.wire import codec
+from tenantry.wire.trace import Trace
+
+T = TypeVar("T")
+
+_current: ContextVar[Context] = ContextVar("tenantry.context")
+
+
+class ContextClosed(TenantryError):
+    """A context was used after its message had been handled."""
+
+    code = "context_closed"
+
+
+class Staged(NamedTuple):
+    """One message that a handler wants to leave behind it, published once it has succeeded."""
+
+    subject: str
+    body: bytes
+    msg_id: str
+
+
+class Mesh(Protocol):
+    """What a context needs of the worker it runs in."""
+
+    async def request(
+        self, context: Context, to: Address, body: bytes, timeout: float | None
+    ) -> bytes:
+        """Ask another service in the name of this context."""
+        ...
+
+    def state(self, tenant: str, service: str) -> State:
+        """The state of one service for one tenant."""
+        ...
+
+
+class Context:
+    """Whose message this is, and the way to act in its name.
+
+    Attributes are read-only by convention: `tenant`, `plan`, `principal`, `roles`, `service`,
+    `action`, `request_id` (the trace id, 32 hex digits), `message_id` (stable over redeliveries),
+    `attempt` (1 for the first delivery), `deadline` (seconds since the epoch, or None), `log`
+    (bound to tenant and trace), `resources` (what the service's lifespan yielded), `seq` (the
+    message's sequence in the journal, 0 for a request).
+    """
+
+    __slots__ = (
+        "_closed",
+        "_mesh",
+        "_staged",
+        "action",
+        "attempt",
+        "claims",
+        "deadline",
+        "headers",
+        "log",
+        "message_id",
+        "plan",
+        "principal",
+        "resources",
+        "roles",
+        "seq",
+        "service",
+        "tenant",
+        "token",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        claims: Claims,
+        token: str,
+        address: Address,
+        trace: Trace,
+        *,
+        message_id: str,
+        attempt: int = 1,
+        deadline: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        resources: Any = None,
+        seq: int = 0,
+    ) -> None:
+        self._mesh = mesh
+        self._staged: list[Staged] = []
+        self._closed = False
+        self.claims = claims
+        self.token = token
+        self.tenant = claims.tenant
+        self.plan = claims.plan
+        self.principal = claims.principal
+        self.roles = claims.roles
+        self.service = address.service
+        self.action = address.action
+        self.trace = trace
+        self.message_id = message_id
+        self.attempt = attempt
+        self.deadline = deadline
+        self.headers = headers or {}
+        self.resources = resources
+        self.seq = seq
+        self.log = structlog.get_logger(
+            f"service.{address.service}",
+            tenant=claims.tenant,
+            trace_id=trace.trace_id,
+            action=address.name,
+        )
+
+    @property
+    def request_id(self) -> str:
+        """The trace id: what errors and logs show, 32 hex digits."""
+        return self.trace.trace_id
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the asker stops waiting, or None where nobody waits."""
+        return None if self.deadline is None else self.deadline - time.time()
+
+    @property
+    def state(self) -> State:
+        """This service's own state for this tenant; no other tenant's can be named."""
+        self._check()
+        return self._mesh.state(self.tenant, self.service)
+
+    def emit(self, event: Event[T], body: T) -> None:
+        """Record a fact; it is published when the handler has succeeded.
+
+        Its id derives from the message's own, so a redelivery emits the same id and the journal
+        drops the copy.
+        """
+        self._check()
+        if event.service != self.service:
+            raise DeclarationError(f"{self.service} can't emit {event.service}.{event.name}")
+        if not isinstance(body, event.type):
+            raise TypeError(f"{event.name} takes a {event.type.__name__}, not {type(body)}")
+        self._stage(Address(self.tenant, self.service, event.name), body)
+
+    def send(self, command: str, body: Any) -> None:
+        """Send a command (`<service>.<action>`), published when the handler has succeeded."""
+        self._check()
+        self._stage(Address(self.tenant, *subjects.split_action(command)), body)
+
+    async def request(
+        self,
+        action: str,
+        body: Any,
+        *,
+        type: type[T],  # noqa: A002
+        timeout: float | None = None,
+    ) -> T:
+        """Ask another service of the mesh, within the deadline of this message.
+
+        Raises the :class:`~tenantry.errors.Rejection` that the other side answers with.
+        """
+        self._check()
+        to = Address(self.tenant, *subjects.split_action(action))
+        answer = await self._mesh.request(self, to, codec.encode(body), timeout)
+        return codec.Decoder(type)(answer)
+
+    # --- for the runtime -----------------------------------------------------------------------
+
+    def close(self) -> tuple[Staged, ...]:
+        """End the context and return what was staged."""
+        self._closed = True
+        staged = tuple(self._staged)
+        self._staged.clear()
+        return staged
+
+    def enter(self) -> None:
+        """Make this the context of the running task."""
+        _current.set(self)
+
+    def _stage(self, to: Address, body: Any) -> None:
+        self._staged.append(
+            Staged(subjects.journal(to), codec.encode(body), self._id(len(self._staged)))
+        )
+
+    def _id(self, index: int) -> str:
+        """An id that a redelivery draws again: from the cause, the reader and the position."""
+        cause = f"{self.message_id}\0{self.service}.{self.action}\0{index}"
+        digest = hashlib.blake2b(cause.encode(), digest_size=16).hexdigest()
+        return f"{self.tenant}.m.{digest}"
+
+    def _check(self) -> None:
+        if self._closed:
+            raise ContextClosed(
+                f"the context of {self.service}.{self.action} has ended with its message",
+                hint="await what a handler starts, or send a command for later work",
+            )
+
+
+def current() -> Context:
+    """The context of the message that is being handled in this task; raises LookupError."""
+    return _current.get()

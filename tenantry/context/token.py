@@ -1,0 +1,176 @@
+"""The signed tenant context: who a message belongs to.
+
+A JWT in compact form (RFC 7519) signed with Ed25519 (RFC 8037). The algorithm is fixed by the
+key, never read from the token. One token serves one (tenant, principal) for minutes, so both
+sides cache it: minting costs about 30 µs and verifying about 65 µs, the usual look-up 0.2 µs.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from tenantry import subjects
+from tenantry.errors import BadContext
+
+LIFETIME = 300.0
+"""How long a token is valid, seconds: longer than any request, short enough to go stale."""
+
+REMINT = 30.0
+"""The router mints anew after this many seconds, so that a token it sends has most of its life."""
+
+SKEW = 10.0
+"""How far the clocks of two machines may be apart, seconds."""
+
+_TYPE = "tenantry-context+jwt"
+_MAX = 4096
+_CACHE = 65_536
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant context says. Times are seconds since the epoch."""
+
+    tenant: str
+    plan: str
+    principal: str = msgspec.field(name="sub")
+    roles: tuple[str, ...] = ()
+    cell: str = ""
+    retention: int = 0
+    """How long the journal keeps what is done in this context, seconds; 0 for the stream's own."""
+    issued: float = msgspec.field(name="iat")
+    expires: float = msgspec.field(name="exp")
+
+
+class _Header(msgspec.Struct, frozen=True):
+    alg: str
+    kid: str
+    typ: str
+
+
+_decode_header = msgspec.json.Decoder(_Header).decode
+_decode_claims = msgspec.json.Decoder(Claims).decode
+
+
+class Minter:
+    """Signs contexts with one key; only the router and the control plane have one."""
+
+    def __init__(self, kid: str, seed: bytes, *, lifetime: float = LIFETIME) -> None:
+        self.kid = kid
+        self._key = SigningKey(seed)
+        self._lifetime = lifetime
+        self._head = _b64(msgspec.json.encode(_Header("EdDSA", kid, _TYPE)))
+
+    @property
+    def public_key(self) -> str:
+        """The verify key, base64url without padding."""
+        return _b64(bytes(self._key.verify_key)).decode()
+
+    def mint(
+        self,
+        tenant: str,
+        plan: str,
+        principal: str,
+        *,
+        roles: tuple[str, ...] = (),
+        cell: str = "",
+        retention: int = 0,
+        now: float | None = None,
+    ) -> str:
+        """Sign a context that is valid from `now` for this minter's lifetime."""
+        issued = round(time.time() if now is None else now, 3)
+        claims = Claims(
+            tenant=tenant,
+            plan=plan,
+            principal=principal,
+            roles=roles,
+            cell=cell,
+            retention=retention,
+            issued=issued,
+            expires=issued + self._lifetime,
+        )
+        signed = self._head + b"." + _b64(msgspec.json.encode(claims))
+        return (signed + b"." + _b64(self._key.sign(signed).signature)).decode()
+
+
+class _Key(NamedTuple):
+    verify: VerifyKey
+    retired: float | None
+
+
+class KeyRing:
+    """The keys that contexts verify with, by key id, and what they have verified.
+
+    `verify` is what every hop calls. A key that is retired still verifies what was issued before.
+    """
+
+    def __init__(self, *, size: int = _CACHE) -> None:
+        self._keys: dict[str, _Key] = {}
+        self._seen: dict[str, Claims] = {}
+        self._size = size
+
+    def replace(self, keys: Mapping[str, tuple[str, float | None]]) -> None:
+        """Take these keys (key id → public key in base64url, time retired) for the former ones."""
+        self._keys = {
+            kid: _Key(VerifyKey(_unb64(public)), retired) for kid, (public, retired) in keys.items()
+        }
+        self._seen.clear()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def verify(self, token: str | None, tenant: str, at: float) -> Claims:
+        """The claims of `token`, which must be of `tenant` and valid at the time `at`.
+
+        Raises :class:`BadContext`, never saying more than the kind of fault.
+        """
+        if not token:
+            raise BadContext("the message carries no tenant context")
+        claims = self._seen.get(token)
+        if claims is None:
+            claims = self._check(token)
+            if len(self._seen) >= self._size:
+                self._seen.clear()  # cheaper than order, and refilled within a token's life
+            self._seen[token] = claims
+        if claims.tenant != tenant:
+            raise BadContext("the tenant context is not of the subject's tenant")
+        if not claims.issued - SKEW <= at <= claims.expires + SKEW:
+            raise BadContext("the tenant context was not valid at this time")
+        return claims
+
+    def _check(self, token: str) -> Claims:
+        if len(token) > _MAX:
+            raise BadContext("the tenant context is too long")
+        parts = token.encode("ascii", "replace").split(b".")
+        try:
+            head, body, signature = parts
+            header = _decode_header(_unb64(head))
+            if header.alg != "EdDSA" or header.typ != _TYPE:
+                raise BadContext("the tenant context is of another kind")
+            if (key := self._keys.get(header.kid)) is None:
+                raise BadContext("the tenant context is signed by an unknown key")
+            key.verify.verify(head + b"." + body, _unb64(signature))
+            claims = _decode_claims(_unb64(body))
+        except (ValueError, TypeError, BadSignatureError, msgspec.MsgspecError):
+            raise BadContext("the tenant context is malformed or forged") from None
+        if not subjects.is_tenant(claims.tenant):
+            raise BadContext("the tenant context names no tenant")
+        if key.retired is not None and claims.issued > key.retired:
+            raise BadContext("the tenant context is signed by a retired key")
+        return claims
+
+
+def _b64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _unb64(text: str | bytes) -> bytes:
+    raw = text.encode("ascii") if isinstance(text, str) else text
+    if raw != raw.translate(None, b"+/= \t\r\n"):
+        raise ValueError("not base64url without padding")
+    return base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,334 @@
+"""Messages and records of the control plane: what Tenantry itself says and keeps.
+
+Everything here has its JSON Schema in `schemas/`. Times are seconds since the epoch (UTC),
+sizes bytes, durations seconds. Records are frozen: a change makes a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from tenantry import subjects
+
+TenantId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=63,
+        pattern="^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+        description="a DNS label in lower case",
+    ),
+]
+Name = Annotated[str, Meta(pattern="^[a-z](?:[a-z0-9_]{0,61}[a-z0-9])?$", max_length=63)]
+Seconds = Annotated[float, Meta(ge=0)]
+PublicKey = Annotated[
+    str, Meta(pattern="^U[A-Z2-7]{55}$", description="public NKEY of a NATS user")
+]
+
+TenantState = Literal["active", "suspended", "deleted"]
+TenantChange = Literal[
+    "provisioned",
+    "suspended",
+    "resumed",
+    "plan_changed",
+    "deleted",
+    "credentials_issued",
+    "credentials_revoked",
+]
+Kind = Literal["request", "command", "event"]
+
+
+class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """Base of every record and message here; readers ignore fields they do not know."""
+
+
+# --- tenants and plans -------------------------------------------------------------------------
+
+
+class Plan(Message, frozen=True, kw_only=True):
+    """What a tenant has bought (KV bucket `plans`, key: the name)."""
+
+    name: Name
+    rate: Annotated[float, Meta(gt=0)] = 50.0
+    """Messages per second, on average."""
+    burst: Annotated[int, Meta(ge=1)] = 100
+    """Messages at once, after a rest."""
+    max_body: Annotated[int, Meta(ge=0)] = 262_144
+    """Largest body, bytes."""
+    retention: Annotated[int, Meta(ge=60)] = 7 * 86_400
+    """How long the journal keeps a message of this tenant, seconds."""
+    timeout: Annotated[float, Meta(gt=0)] = 30.0
+    """Longest deadline of a request, seconds."""
+    weight: Annotated[int, Meta(ge=1)] = 1
+    """Share of a busy worker, relative to the other plans."""
+    features: tuple[str, ...] = ()
+
+
+class Credential(Message, frozen=True, kw_only=True):
+    """One key of a tenant's programs; the secret half never leaves who made it."""
+
+    public_key: PublicKey
+    name: str = ""
+    issued: float
+    expires: float | None = None
+    revoked: float | None = None
+
+
+class Tenant(Message, frozen=True, kw_only=True):
+    """One customer of the SaaS (KV bucket `tenants`, key: the id)."""
+
+    id: TenantId
+    plan: Name
+    state: TenantState = "active"
+    created: float
+    updated: float
+    change: TenantChange = "provisioned"
+    """What the last revision changed; each revision becomes one event of the tenant."""
+    subject: str = ""
+    """What the last change was about: a plan, a credential's key, a reason."""
+    credentials: tuple[Credential, ...] = ()
+
+
+class CreateTenant(Message, frozen=True, kw_only=True):
+    """`platform.tenants.create`; with a `public_key`, credentials are issued at once."""
+
+    id: TenantId
+    plan: Name = "standard"
+    public_key: PublicKey | None = None
+
+
+class TenantRef(Message, frozen=True, kw_only=True):
+    """Names one tenant: `platform.tenants.show`, `resume`, `delete`."""
+
+    id: TenantId
+
+
+class SuspendTenant(Message, frozen=True, kw_only=True):
+    """`platform.tenants.suspend`."""
+
+    id: TenantId
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
+class SetPlan(Message, frozen=True, kw_only=True):
+    """`platform.tenants.set_plan`."""
+
+    id: TenantId
+    plan: Name
+
+
+class ListTenants(Message, frozen=True, kw_only=True):
+    """`platform.tenants.list`: a page in the order of ids, after `after`."""
+
+    after: str = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+    state: TenantState | None = None
+
+
+class TenantPage(Message, frozen=True, kw_only=True):
+    """The answer to :class:`ListTenants`; `next` is the `after` of the next page, if any."""
+
+    tenants: tuple[Tenant, ...]
+    next: str | None = None
+
+
+class IssueCredentials(Message, frozen=True, kw_only=True):
+    """`platform.tenants.issue_credentials` for a key pair that the asker has made."""
+
+    id: TenantId
+    public_key: PublicKey
+    name: Annotated[str, Meta(max_length=80)] = ""
+    expires: float | None = None
+
+
+class RevokeCredentials(Message, frozen=True, kw_only=True):
+    """`platform.tenants.revoke_credentials`: one key, or all of the tenant's."""
+
+    id: TenantId
+    public_key: PublicKey | None = None
+
+
+class TenantAnswer(Message, frozen=True, kw_only=True):
+    """A tenant after a change; `jwt` is the signed user JWT where credentials were issued."""
+
+    tenant: Tenant
+    jwt: str | None = None
+
+
+class PlanList(Message, frozen=True, kw_only=True):
+    """The answer of `platform.tenants.plans`."""
+
+    plans: tuple[Plan, ...]
+
+
+class Empty(Message, frozen=True, kw_only=True):
+    """No fields."""
+
+
+# --- events of a tenant, by the tenants worker ---------------------------------------------------
+
+
+class TenantEvent(Message, frozen=True, kw_only=True):
+    """Common to all events about a tenant's own life."""
+
+    tenant: TenantId
+    plan: Name
+    at: float
+
+
+class TenantProvisioned(TenantEvent, frozen=True, kw_only=True):
+    """A tenant was created."""
+
+
+class TenantSuspended(TenantEvent, frozen=True, kw_only=True):
+    """A tenant was suspended: the router refuses its messages."""
+
+    reason: str = ""
+
+
+class TenantResumed(TenantEvent, frozen=True, kw_only=True):
+    """A suspended tenant may send again."""
+
+
+class TenantPlanChanged(TenantEvent, frozen=True, kw_only=True):
+    """A tenant is on another plan."""
+
+
+class TenantDeleted(TenantEvent, frozen=True, kw_only=True):
+    """A tenant was deleted; all its credentials are revoked."""
+
+
+class CredentialsIssued(TenantEvent, frozen=True, kw_only=True):
+    """A program of the tenant got credentials."""
+
+    public_key: str
+
+
+class CredentialsRevoked(TenantEvent, frozen=True, kw_only=True):
+    """Credentials were revoked; `public_key` is empty where it was all of them."""
+
+    public_key: str = ""
+
+
+# --- catalogue -----------------------------------------------------------------------------------
+
+
+class ActionInfo(Message, frozen=True, kw_only=True):
+    """One action as a service declares it."""
+
+    name: Name
+    kind: Kind
+    public: bool = False
+    description: str = ""
+    timeout: Seconds = 30.0
+    input: dict[str, Any] = {}
+    """JSON Schema of the body."""
+    output: dict[str, Any] = {}
+    """JSON Schema of the answer; empty for commands and events."""
+
+
+class Declaration(Message, frozen=True, kw_only=True):
+    """A version of a service (KV bucket `catalogue`, key: `<service>.<version>`)."""
+
+    service: Name
+    version: str
+    description: str = ""
+    lanes: Annotated[int, Meta(ge=1, le=subjects.PARTITIONS)] = 4
+    actions: tuple[ActionInfo, ...] = ()
+    follows: tuple[str, ...] = ()
+    """Events it follows, as `<service>.<action>`."""
+    digest: str = ""
+    """Hash over what callers rely on: actions, kinds, schemas."""
+
+
+class Alive(Message, frozen=True, kw_only=True):
+    """`platform.alive.<service>`, each second, and `platform.gone.<service>` when it stops."""
+
+    service: Name
+    version: str
+    instance: str
+
+
+# --- context keys --------------------------------------------------------------------------------
+
+
+class VerifyKey(Message, frozen=True, kw_only=True):
+    """A public key that tenant contexts verify with (KV bucket `keys`, key: `context.<kid>`)."""
+
+    kid: str
+    key: str
+    """Ed25519 public key, base64url without padding."""
+    created: float
+    retired: float | None = None
+    """A context issued after this time is refused."""
+
+
+class RenewContext(Message, frozen=True, kw_only=True):
+    """`platform.router.renew_context`: a context that was valid when message `seq` was stored."""
+
+    token: str
+    seq: Annotated[int, Meta(ge=1)]
+
+
+class RenewedContext(Message, frozen=True, kw_only=True):
+    """The answer to :class:`RenewContext`."""
+
+    token: str
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+class Problem(Message, frozen=True, kw_only=True):
+    """Problem details (RFC 9457), the body of every rejection. Extension members may follow."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str = ""
+    """`urn:trace:<trace id>`: what to quote when asking for help."""
+    hint: str = ""
+
+
+SHIPPED_PLANS = (
+    Plan(name="standard"),
+    Plan(
+        name="premium",
+        rate=500.0,
+        burst=1_000,
+        max_body=524_288,
+        retention=30 * 86_400,
+        timeout=60.0,
+        weight=4,
+    ),
+    Plan(
+        name="business",
+        rate=5_000.0,
+        burst=10_000,
+        max_body=1_000_000,
+        retention=365 * 86_400,
+        timeout=120.0,
+        weight=16,
+    ),
+)
+"""Made when the bucket `plans` lacks them; never overwritten."""
+
+EVENT_OF_CHANGE: dict[str, type[TenantEvent]] = {
+    "provisioned": TenantProvisioned,
+    "suspended": TenantSuspended,
+    "resumed": TenantResumed,
+    "plan_changed": TenantPlanChanged,
+    "deleted": TenantDeleted,
+    "credentials_issued": CredentialsIssued,
+    "credentials_revoked": CredentialsRevoked,
+}
+
+
+def encode(message: Any) -> bytes:
+    """Encode any message as JSON."""
+    return msgspec.json.encode(message)

@@ -1,0 +1,286 @@
+"""`OperatorHome`: the directory that holds the mesh's trust.
+
+    home.json             format, name, ids of the context keys (newest last)
+    operator.jwt          the root of trust
+    accounts/*.jwt        sys, edge, mesh as they were at the beginning
+    operator.conf         operator and accounts for nats-server, without a secret
+    server.conf           one node, ready for `nats-server -c`
+    keys/*.nk             seeds; operator.nk, sys.nk, edge.nk, mesh.nk are never read again and
+                          belong offline, the others sign
+    creds/*.creds         router, service, control, sys
+    context/<kid>.seed    keys that sign tenant contexts
+
+A process needs only the seeds that it uses: a missing one is an error when it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tenantry.errors import SetupError
+from tenantry.operator import claims, creds, files, plant
+from tenantry.operator.keys import KeyPair, Kind, is_public_key
+from tenantry.operator.server_conf import ServerOptions, render_server_conf
+
+_TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_BACKUP = "restore it from a backup, or make a new home elsewhere"
+
+
+class OperatorHome:
+    """A loaded home. Made by :meth:`create` or :meth:`load`."""
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: plant.Manifest,
+        operator: claims.Claims,
+        accounts: Mapping[str, claims.Claims],
+    ) -> None:
+        self.path = path
+        self._manifest = manifest
+        self._operator = operator
+        self._accounts = dict(accounts)
+        self._keys: dict[str, KeyPair] = {}
+        self._edge_issued = accounts["edge"].iat
+
+    @classmethod
+    def create(
+        cls, path: Path | str, *, name: str = "tenantry", server: ServerOptions | None = None
+    ) -> OperatorHome:
+        """Make a new home; all of it or, on any failure, nothing.
+
+        `server` is what `server.conf` says; by default a server on port 4222 of this machine that
+        keeps its data in `<path>/data`. Raises SetupError, also when `path` is in use.
+        """
+        home = Path(path).absolute()
+        options = server or ServerOptions(
+            store_dir=str(home / "data" / "jetstream"), resolver_dir=str(home / "data" / "accounts")
+        )
+        _refuse_used(home)
+        try:
+            home.parent.mkdir(parents=True, exist_ok=True)
+            nursery = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+        except OSError as error:
+            raise _cannot_create(home, error) from error
+        try:
+            plant.plant(nursery, name, options)
+            young = cls.load(nursery)
+            for role in plant.ROLE_KEYS:
+                text = young.issue_role(role, role)
+                files.write(nursery / "creds" / f"{role}.creds", text, secret=True)
+            nursery.rename(home)
+        except OSError as error:
+            raise _cannot_create(home, error) from error
+        finally:
+            shutil.rmtree(nursery, ignore_errors=True)
+        return cls.load(home)
+
+    @classmethod
+    def load(cls, path: Path | str) -> OperatorHome:
+        """Open a home and verify its documents. Raises SetupError."""
+        home = Path(path).absolute()
+        manifest = _read_manifest(home)
+        operator = _read_jwt(home / "operator.jwt")
+        trusted = {operator.sub, *claims.read(operator, claims.Operator).signing_keys}
+        if operator.iss != operator.sub:
+            raise SetupError(f"{home / 'operator.jwt'} is not self-signed", hint=_BACKUP)
+        accounts = {}
+        for account in plant.ACCOUNTS:
+            file = home / "accounts" / f"{account}.jwt"
+            accounts[account] = _read_jwt(file)
+            claims.read(accounts[account], claims.Account)
+            if accounts[account].iss not in trusted:
+                raise SetupError(f"{file} is of another operator", hint=_BACKUP)
+        return cls(home, manifest, operator, accounts)
+
+    @property
+    def name(self) -> str:
+        """The name given at creation."""
+        return self._manifest.name
+
+    @property
+    def operator_public_key(self) -> str:
+        """Public key of the operator."""
+        return self._operator.sub
+
+    @property
+    def sys_public_key(self) -> str:
+        """Public key of the account SYS."""
+        return self._accounts["sys"].sub
+
+    @property
+    def edge_public_key(self) -> str:
+        """Public key of the account EDGE."""
+        return self._accounts["edge"].sub
+
+    @property
+    def mesh_public_key(self) -> str:
+        """Public key of the account MESH."""
+        return self._accounts["mesh"].sub
+
+    def creds_path(self, role: str) -> Path:
+        """Where the credentials of a role (router, service, control, sys) lie."""
+        return self.path / "creds" / f"{role}.creds"
+
+    def issue_role(self, role: str, name: str) -> str:
+        """New credentials for a worker: role router, service, control (MESH) or sys (SYS).
+
+        `name` is for people. Raises SetupError.
+        """
+        label = plant.ROLE_KEYS.get(role)
+        if label is None:
+            known = ", ".join(plant.ROLE_KEYS)
+            raise SetupError(f"unknown role {role!r}", hint=f"one of {known}")
+        account = self.sys_public_key if role == "sys" else self.mesh_public_key
+        user = KeyPair.generate(Kind.USER)
+        jwt = claims.encode(
+            claims.User(issuer_account=account),
+            subject=user.public_key,
+            signer=self._key(label),
+            name=name,
+        )
+        return creds.render(jwt, user)
+
+    def tenant_jwt(
+        self, public_key: str, tenant: str, *, name: str = "", expires: int | None = None
+    ) -> str:
+        """A user JWT for a tenant's program that made its own key pair.
+
+        `public_key` is the program's, `name` is for people (the tenant's id by default),
+        `expires` in unix seconds. Raises SetupError.
+        """
+        if not is_public_key(public_key, Kind.USER):
+            raise SetupError(f"{public_key!r} is not a user's public key", hint="it starts with U")
+        if not _TENANT.fullmatch(tenant):
+            # The id becomes a part of permissions: a dot or a wildcard in it would open others.
+            raise SetupError(
+                f"{tenant!r} is not a tenant id",
+                hint="1 to 63 of a-z, 0-9 and inner '-'",
+            )
+        return claims.encode(
+            claims.User(issuer_account=self.edge_public_key, tags=(creds.tenant_tag(tenant),)),
+            subject=public_key,
+            signer=self._key(plant.TENANT_KEY),
+            name=name or tenant,
+            expires=expires,
+        )
+
+    def tenant_creds(self, tenant: str, *, name: str = "", expires: int | None = None) -> str:
+        """Credentials with a new key pair for a tenant's program; see :meth:`tenant_jwt`."""
+        user = KeyPair.generate(Kind.USER)
+        jwt = self.tenant_jwt(user.public_key, tenant, name=name, expires=expires)
+        return creds.render(jwt, user)
+
+    def edge_claims(self, revocations: Mapping[str, int]) -> str:
+        """The account JWT of EDGE with exactly these revocations, for the control plane to push.
+
+        Maps a user's public key to unix seconds: what was issued until then is void. Each JWT is
+        issued at least a second after the one before: nodes keep the one that is issued later.
+        """
+        edge = claims.read(self._accounts["edge"], claims.Account)
+        self._edge_issued = max(int(time.time()), self._edge_issued + 1)
+        return claims.encode(
+            msgspec.structs.replace(edge, revocations=dict(revocations)),
+            subject=self.edge_public_key,
+            signer=self._key(plant.OPERATOR_KEY),
+            name=self._accounts["edge"].name,
+            issued=self._edge_issued,
+        )
+
+    def validate_edge(self, jwt: str) -> claims.Account:
+        """What a JWT says of EDGE, if our operator signed it; else SetupError.
+
+        To be called before a push: nats-server itself takes any signature there.
+        """
+        decoded = claims.decode(jwt)
+        operator = claims.read(self._operator, claims.Operator)
+        if decoded.iss not in {self._operator.sub, *operator.signing_keys}:
+            raise SetupError("the account JWT is not signed by our operator", hint="do not push it")
+        if decoded.sub != self.edge_public_key:
+            raise SetupError("the account JWT is not that of EDGE", hint="do not push it")
+        return claims.read(decoded, claims.Account)
+
+    def context_keys(self) -> list[tuple[str, bytes]]:
+        """Key id and 32-byte Ed25519 seed of each context key, newest last. Raises SetupError."""
+        return [(kid, plant.read_context_key(self.path, kid)) for kid in self._manifest.context]
+
+    def add_context_key(self) -> str:
+        """Make a new context key, the newest from now on, and return its id. Raises SetupError."""
+        manifest = _read_manifest(self.path)
+        kid = plant.add_context_key(self.path)
+        self._manifest = msgspec.structs.replace(manifest, context=(*manifest.context, kid))
+        plant.write_manifest(self.path, self._manifest)
+        return kid
+
+    def write_server_conf(self, options: ServerOptions) -> Path:
+        """Render `server.conf` anew and return its path. Raises SetupError."""
+        path = self.path / "server.conf"
+        files.write(path, render_server_conf(options), secret=False)
+        return path
+
+    def _key(self, label: str) -> KeyPair:
+        if label not in self._keys:
+            path = self.path / "keys" / f"{label}.nk"
+            try:
+                key = KeyPair.from_seed(files.read(path))
+            except SetupError as error:
+                raise SetupError(f"{path}: {error.message}", hint=error.hint) from error
+            if key.public_key not in self._signers():
+                raise SetupError(f"{path} is the key of another home", hint=_BACKUP)
+            self._keys[label] = key
+        return self._keys[label]
+
+    def _signers(self) -> set[str]:
+        signers = set(claims.read(self._operator, claims.Operator).signing_keys)
+        for account in self._accounts.values():
+            signers |= {scoped.key for scoped in claims.read(account, claims.Account).signing_keys}
+        return signers
+
+
+def _refuse_used(home: Path) -> None:
+    try:
+        used = home.exists() and (not home.is_dir() or any(home.iterdir()))
+    except OSError as error:
+        raise _cannot_create(home, error) from error
+    if used and (home / "home.json").exists():
+        raise SetupError(
+            f"{home} is an operator home already", hint="load it, or choose another directory"
+        )
+    if used:
+        raise SetupError(f"{home} exists and is not empty", hint="choose another directory")
+
+
+def _cannot_create(home: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"cannot create {home}: {error.strerror or error}", hint="choose a directory you may write"
+    )
+
+
+def _read_manifest(home: Path) -> plant.Manifest:
+    path = home / "home.json"
+    if not path.exists() and home.is_dir():
+        raise SetupError(f"{home} is not an operator home", hint="`tenantry nats init` makes one")
+    try:
+        manifest = msgspec.json.decode(files.read(path), type=plant.Manifest)
+    except msgspec.MsgspecError as error:
+        raise SetupError(f"{path} is corrupt", hint=_BACKUP) from error
+    if manifest.format > plant.FORMAT:
+        raise SetupError(
+            f"{home} has format {manifest.format}, this version knows {plant.FORMAT}",
+            hint="it was made by a newer Tenantry; upgrade this one",
+        )
+    return manifest
+
+
+def _read_jwt(path: Path) -> claims.Claims:
+    try:
+        return claims.decode(files.read(path))
+    except SetupError as error:
+        raise SetupError(f"{path}: {error.message}", hint=error.hint or _BACKUP) from error

@@ -1,0 +1,272 @@
+"""One message through its handler: verify, decode, run, publish what it left, answer.
+
+The order is the contract (see docs/decisions/0003-one-way.md): the context is verified before the
+body is looked at; what a handler emits is in the journal before the message is acknowledged or
+answered; an error says its code outside and its reason only in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+
+from tenantry import subjects
+from tenantry.bus import Bus, Message
+from tenantry.bus.jetstream import Delivery
+from tenantry.context.context import Context, Mesh
+from tenantry.context.platform import PlatformContext
+from tenantry.context.token import KeyRing
+from tenantry.errors import (
+    BadContext,
+    BadMessage,
+    DeadlineExceeded,
+    HandlerFailed,
+    Rejection,
+    Unavailable,
+)
+from tenantry.runtime.outbox import Outbox
+from tenantry.runtime.stats import Stats
+from tenantry.service.handler import Handler
+from tenantry.service.service import Service
+from tenantry.wire import codec, headers, problem, trace
+
+_BACKLOG = 4
+"""Requests that may wait, for each one that may run."""
+
+log = structlog.get_logger("tenantry.dispatch")
+
+
+class Permanent(Exception):
+    """A stored message that no retry can help; `rejection` says why."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(str(rejection))
+        self.rejection = rejection
+
+
+class Dispatcher:
+    """Runs the handlers of one service in one instance."""
+
+    def __init__(
+        self, bus: Bus, service: Service, ring: KeyRing, mesh: Mesh, outbox: Outbox
+    ) -> None:
+        self.stats = Stats()
+        self.resources: Any = None
+        self._bus = bus
+        self._service = service
+        self._ring = ring
+        self._mesh = mesh
+        self._outbox = outbox
+        self._slots = asyncio.Semaphore(service.concurrency)
+        self._limit = service.concurrency * (1 + _BACKLOG)
+        self._running: set[asyncio.Task[None]] = set()
+
+    # --- requests ------------------------------------------------------------------------------
+
+    async def accept(self, handler: Handler, message: Message) -> None:
+        """Take one request; it runs in its own task, and so in its own context."""
+        if len(self._running) >= self._limit:
+            full = Unavailable(f"{self._service.name} is busy", retry_after=1.0)
+            parent = trace.extract(message.headers)
+            await self._reject(message, full, (parent or trace.new()).trace_id)
+            return
+        task = asyncio.create_task(self._answer(handler, message))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, handler: Handler, message: Message) -> None:
+        async with self._slots:
+            began = time.perf_counter_ns()
+            error = ""
+            with trace.span(
+                f"process {handler.name}",
+                trace.KIND_SERVER,
+                trace.extract(message.headers),
+                {
+                    "messaging.operation.name": "process",
+                    "messaging.operation.type": "process",
+                    "messaging.destination.template": f"request.*.{handler.name}",
+                },
+            ) as span:
+                try:
+                    body = await self._request(handler, message, span.trace)
+                except Rejection as rejection:
+                    error = rejection.code
+                    span.failed(error)
+                    await self._reject(message, rejection, span.trace.trace_id)
+                else:
+                    await self._bus.answer(message, body)
+            self.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
+
+    async def _request(self, handler: Handler, message: Message, hop: trace.Trace) -> bytes:
+        now = time.time()
+        incoming = message.headers or {}
+        deadline = _deadline(incoming, now, handler.timeout)
+        if deadline <= now:
+            raise DeadlineExceeded("the deadline was over before the service could begin")
+        context = None
+        if not self._service.platform:
+            context = self._context(
+                subjects.Address(message.subject.split(".", 2)[1], handler.service, handler.action),
+                incoming,
+                hop,
+                now,
+                message_id=incoming.get(headers.MSG_ID) or f"request:{hop.span_id}",
+                deadline=deadline,
+            )
+        body = handler.decode(message.data)
+        result = await self._run(handler, context, body, deadline - now, hop.trace_id)
+        return codec.encode(result)
+
+    async def _reject(self, message: Message, rejection: Rejection, trace_id: str) -> None:
+        fields, body = problem.dump(rejection, trace_id)
+        await self._bus.answer(message, body, headers=fields)
+
+    # --- stored messages -----------------------------------------------------------------------
+
+    async def stored(self, handler: Handler, message: Message, delivery: Delivery) -> None:
+        """Handle one message of the journal.
+
+        Raises :class:`Permanent` for what can never succeed, a :class:`Rejection` for what may.
+        """
+        began = time.perf_counter_ns()
+        error = ""
+        address = subjects.parse_stored(message.subject)
+        incoming = message.headers or {}
+        with trace.span(
+            f"process {handler.name}",
+            trace.KIND_CONSUMER,
+            trace.extract(incoming),
+            {
+                "messaging.operation.name": "process",
+                "messaging.operation.type": "process",
+                "messaging.destination.template": f"tenant.*.{handler.name}",
+                "tenant.id": address.tenant,
+            },
+        ) as span:
+            try:
+                context = self._context(
+                    # A follower acts as its own service, whoever emitted the event.
+                    address._replace(service=self._service.name),
+                    incoming,
+                    span.trace,
+                    delivery.stored,
+                    message_id=incoming.get(headers.MSG_ID) or f"journal:{delivery.seq}",
+                    attempt=delivery.attempt,
+                    seq=delivery.seq,
+                )
+                body = handler.decode(message.data)
+            except (BadContext, BadMessage) as rejection:
+                error = rejection.code
+                raise Permanent(rejection) from None
+            else:
+                try:
+                    await self._run(handler, context, body, handler.timeout, span.trace.trace_id)
+                except Rejection as rejection:
+                    error = rejection.code
+                    raise
+            finally:
+                if error:
+                    span.failed(error)
+                self.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
+
+    # --- both ----------------------------------------------------------------------------------
+
+    def _context(
+        self,
+        address: subjects.Address,
+        incoming: dict[str, str],
+        hop: trace.Trace,
+        at: float,
+        **more: Any,
+    ) -> Context:
+        """Verify who the message belongs to; raises :class:`BadContext`."""
+        token = incoming.get(headers.CONTEXT, "")
+        try:
+            claims = self._ring.verify(token, address.tenant, at)
+        except BadContext as rejection:
+            log.warning(
+                "context refused",
+                tenant=address.tenant,
+                action=address.name,
+                trace_id=hop.trace_id,
+                why=rejection.message,
+            )
+            raise
+        return Context(
+            self._mesh,
+            claims,
+            token,
+            address,
+            hop,
+            headers=incoming,
+            resources=self.resources,
+            **more,
+        )
+
+    async def _run(
+        self, handler: Handler, context: Context | None, body: Any, budget: float, trace_id: str
+    ) -> Any:
+        """Run the handler within `budget` seconds, then publish what it left.
+
+        Raises only a :class:`Rejection`, or CancelledError when this task is cancelled.
+        """
+        arguments = [context if context is not None else PlatformContext(trace_id, self.resources)]
+        if handler.takes_body:
+            arguments.append(body)
+        if context is not None:
+            context.enter()
+        limit = asyncio.timeout(budget)
+        try:
+            async with limit:
+                result = await handler.function(*arguments)
+            handler.check_output(result)
+        except Rejection:
+            raise
+        except TimeoutError as error:
+            if limit.expired():
+                log.warning("cut off", action=handler.name, trace_id=trace_id, after=budget)
+                raise DeadlineExceeded(f"{handler.name} did not finish in time") from None
+            raise self._failed(handler, trace_id, error) from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise self._failed(handler, trace_id, error) from None
+        except Exception as error:  # noqa: BLE001  (whatever a handler raises ends here)
+            raise self._failed(handler, trace_id, error) from None
+        finally:
+            staged = context.close() if context is not None else ()
+        if context is not None and staged:
+            await self._outbox.publish(context, staged)
+        return result
+
+    def _failed(self, handler: Handler, trace_id: str, error: BaseException) -> HandlerFailed:
+        log.error("handler failed", action=handler.name, trace_id=trace_id, exc_info=error)
+        return HandlerFailed(
+            f"{handler.name} failed", hint="the service's log has the reason under the trace id"
+        )
+
+    async def drain(self, deadline: float) -> None:
+        """Wait for the requests that run, until `deadline` (loop time), then cut them off."""
+        loop = asyncio.get_running_loop()
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(0.0, deadline - loop.time()))
+        cut = list(self._running)
+        for task in cut:
+            task.cancel()
+        if cut:
+            log.warning("cut off by shutdown", service=self._service.name, requests=len(cut))
+            await asyncio.wait(cut, timeout=1.0)
+
+
+def _deadline(incoming: dict[str, str], now: float, limit: float) -> float:
+    """When to stop: the asker's deadline, at most `limit` seconds from now."""
+    try:
+        asked = int(incoming.get(headers.DEADLINE, "")) / 1000
+    except ValueError:
+        asked = now + limit
+    return min(asked, now + limit)

@@ -1,0 +1,235 @@
+"""One lane of a service: some partitions of the journal, read by one replica at a time.
+
+The messages of one tenant run one after another in the journal's order; those of different
+tenants side by side. Which replica reads a lane follows from who is alive (`Members`), that only
+one does is the pin's doing. A message that fails goes back to the journal with a delay, and its
+tenant's later ones behind it, so that nobody else waits and nothing is overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from tenantry.bus import Bus, Message, Pull
+from tenantry.bus import jetstream as js
+from tenantry.bus.jetstream import Delivery
+from tenantry.errors import JetStreamError, Rejection
+from tenantry.runtime import journal
+from tenantry.runtime.dispatch import Dispatcher, Permanent
+from tenantry.service.handler import Handler
+
+ACK, NAK, PROGRESS, TERM = b"+ACK", b"-NAK", b"+WPI", b"+TERM"
+_FIRST_RETRY = 0.2
+_LAST_RETRY = 30.0
+_UNKNOWN = 2.0
+_PATIENCE = 30.0
+
+log = structlog.get_logger("tenantry.lane")
+
+
+@dataclass(slots=True)
+class _Tenant:
+    """What one tenant has in this lane: held here, and given back for later."""
+
+    held: list[tuple[int, int, Message]] = field(default_factory=list)
+    """A heap of (sequence, attempt, message)."""
+    owed: dict[int, float] = field(default_factory=dict)
+    """Sequences given back, and until when they are waited for: none above the lowest of them
+    may run before it. One that stays away has been erased or has outlived its retention."""
+    retry_at: float = 0.0
+    task: asyncio.Task[None] | None = None
+
+    def must_wait(self, seq: int) -> bool:
+        """Whether an earlier message has been given back and is still to come."""
+        now = time.monotonic()
+        for lost in [owed for owed, until in self.owed.items() if until < now]:
+            del self.owed[lost]
+        return bool(self.owed) and min(self.owed) < seq
+
+
+class Lane:
+    """Reads one lane while it is this replica's turn."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        service: str,
+        index: int,
+        dispatcher: Dispatcher,
+        handlers: Mapping[str, Handler],
+        *,
+        slots: int,
+    ) -> None:
+        self._bus = bus
+        self._consumer = journal.lane_name(service, index)
+        self._dispatcher = dispatcher
+        self._handlers = handlers
+        self._slots = slots
+        self._tenants: dict[str, _Tenant] = {}
+        self._live: dict[str, Message] = {}
+        self._pull: Pull | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+
+    @property
+    def reading(self) -> bool:
+        """Whether this replica reads the lane now."""
+        return self._pull is not None
+
+    async def take(self) -> None:
+        """Begin to read."""
+        if self._pull is not None:
+            return
+        self._pull = Pull(
+            self._bus,
+            journal.STREAM,
+            self._consumer,
+            receive=self._receive,
+            room=lambda: self._slots - len(self._live),
+            lost=self._lost.set,
+            group=journal.GROUP,
+        )
+        await self._pull.start()
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def leave(self, deadline: float) -> None:
+        """Stop to read: finish what runs until `deadline` (loop time), give back the rest.
+
+        Then the pin is given up, so that the next replica need not wait for it to time out.
+        """
+        if self._pull is None:
+            return
+        pull, self._pull = self._pull, None
+        pinned = pull.pinned
+        await pull.stop()
+        for tenant in list(self._tenants.values()):
+            while tenant.held:
+                await self._give_back(tenant, heapq.heappop(tenant.held), 0.0)
+        tasks = [t.task for t in self._tenants.values() if t.task is not None and not t.task.done()]
+        loop = asyncio.get_running_loop()
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        for message in list(self._live.values()):
+            await self._say(message, NAK)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._live.clear()
+        self._tenants.clear()
+        if pinned:
+            with contextlib.suppress(Rejection, JetStreamError):
+                await js.api(
+                    self._bus,
+                    f"CONSUMER.UNPIN.{journal.STREAM}.{self._consumer}",
+                    {"group": journal.GROUP},
+                    timeout=1.0,
+                )
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when the consumer is not there any more."""
+        return self._lost
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _receive(self, message: Message) -> None:
+        delivery = Delivery.of(message)
+        name = message.subject.split(".", 3)[2]
+        tenant = self._tenants.setdefault(name, _Tenant())
+        self._live[message.reply] = message
+        tenant.owed.pop(delivery.seq, None)
+        heapq.heappush(tenant.held, (delivery.seq, delivery.attempt, message))
+        if tenant.task is None:
+            tenant.task = asyncio.create_task(self._serve(name, tenant))
+
+    async def _serve(self, name: str, tenant: _Tenant) -> None:
+        """Run what is held of one tenant, in order, until nothing is or something has failed."""
+        try:
+            while tenant.held and self._pull is not None:
+                entry = heapq.heappop(tenant.held)
+                if tenant.must_wait(entry[0]):
+                    wait = max(tenant.retry_at - time.monotonic(), 0.05)
+                    await self._give_back(tenant, entry, wait)
+                    continue
+                delay = await self._handle(entry[2])
+                if delay is not None:
+                    tenant.retry_at = time.monotonic() + delay
+                    await self._give_back(tenant, entry, delay)
+        finally:
+            tenant.task = None
+            if not tenant.held and not tenant.owed:
+                self._tenants.pop(name, None)
+            if self._pull is not None:
+                self._pull.wake()
+
+    async def _handle(self, message: Message) -> float | None:
+        """Handle one message and settle it; returns the seconds until a retry, if one is due."""
+        delivery = Delivery.of(message)
+        handler = self._handlers.get(message.subject.split(".", 3)[3])
+        if handler is None:
+            return _UNKNOWN  # another version of this service asked for it: leave it to that one
+        try:
+            await self._dispatcher.stored(handler, message, delivery)
+        except Permanent as permanent:
+            log.error(
+                "message refused for good",
+                action=handler.name,
+                seq=delivery.seq,
+                code=permanent.rejection.code,
+                why=str(permanent),
+            )
+            await self._settle(message, TERM + f" {permanent.rejection.code}".encode())
+        except Rejection as rejection:
+            delay: float = min(_LAST_RETRY, _FIRST_RETRY * 2 ** min(delivery.attempt - 1, 16))
+            delay *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter)
+            log.warning(
+                "will retry",
+                action=handler.name,
+                seq=delivery.seq,
+                attempt=delivery.attempt,
+                after=round(delay, 2),
+                code=rejection.code,
+            )
+            return delay
+        else:
+            await self._settle(message, ACK)
+        return None
+
+    async def _give_back(
+        self, tenant: _Tenant, entry: tuple[int, int, Message], delay: float
+    ) -> None:
+        tenant.owed[entry[0]] = time.monotonic() + delay + _PATIENCE
+        verdict = NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode() if delay else NAK
+        await self._settle(entry[2], verdict)
+
+    async def _settle(self, message: Message, verdict: bytes) -> None:
+        self._live.pop(message.reply, None)
+        await self._say(message, verdict)
+        if self._pull is not None:
+            self._pull.wake()
+
+    async def _say(self, message: Message, verdict: bytes) -> None:
+        """An ack that does not get through means a redelivery, which the ids make harmless."""
+        try:
+            await self._bus.publish(message.reply, verdict)
+        except Rejection as rejection:
+            log.warning("ack lost", consumer=self._consumer, why=str(rejection))
+
+    async def _tick(self) -> None:
+        """Tell the journal that what is held or runs is still in hands."""
+        while True:
+            await asyncio.sleep(journal.ACK_WAIT / 4)
+            if self._bus.connected:
+                for message in list(self._live.values()):
+                    await self._say(message, PROGRESS)

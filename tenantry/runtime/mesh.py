@@ -1,0 +1,61 @@
+"""What a context reaches through the worker it runs in: other services, and its own state."""
+
+from __future__ import annotations
+
+import time
+
+from tenantry import subjects
+from tenantry.bus import Bus
+from tenantry.context.context import Context
+from tenantry.context.state import State
+from tenantry.errors import DeadlineExceeded
+from tenantry.runtime.outbox import Renewer
+from tenantry.subjects import Address
+from tenantry.wire import headers, problem, trace
+
+_DEFAULT_TIMEOUT = 10.0
+
+
+class WorkerMesh:
+    """Implements :class:`tenantry.context.context.Mesh` on a bus."""
+
+    def __init__(self, bus: Bus, renewer: Renewer) -> None:
+        self._bus = bus
+        self._renewer = renewer
+
+    def state(self, tenant: str, service: str) -> State:
+        """The state of one service for one tenant."""
+        return State(self._bus, tenant, service)
+
+    async def request(
+        self, context: Context, to: Address, body: bytes, timeout: float | None
+    ) -> bytes:
+        """Ask another service, within what is left of the message's own deadline."""
+        budget = _DEFAULT_TIMEOUT if timeout is None else timeout
+        if context.remaining is not None:
+            budget = min(budget, context.remaining)
+        if budget <= 0:
+            raise DeadlineExceeded(f"no time is left to ask {to.name}")
+        with trace.span(
+            f"send {to.name}",
+            trace.KIND_CLIENT,
+            context.trace,
+            {
+                "messaging.operation.name": "request",
+                "messaging.operation.type": "send",
+                "messaging.destination.template": f"request.*.{to.name}",
+                "tenant.id": context.tenant,
+            },
+        ) as span:
+            fields = {
+                headers.CONTEXT: await self._renewer.token(context),
+                headers.DEADLINE: str(int((time.time() + budget) * 1000)),
+            }
+            span.trace.inject(fields)
+            answer = await self._bus.call(
+                subjects.request(to), body, headers=fields, timeout=budget
+            )
+            if rejection := problem.load(answer.headers, answer.data):
+                span.failed(rejection.code)
+                raise rejection
+            return answer.data

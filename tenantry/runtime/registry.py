@@ -1,0 +1,86 @@
+"""Entering a service into the catalogue, and refusing what would break those that run."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tenantry.bus import Bucket, Bus
+from tenantry.errors import Conflict, DeclarationError
+from tenantry.messages import Declaration
+
+BUCKET = "catalogue"
+_ATTEMPTS = 5
+
+
+class _Pong(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+    id: str
+
+
+_decode_pong = msgspec.json.Decoder(_Pong).decode
+
+
+def key(service: str, version: str) -> str:
+    """Where the catalogue keeps a version of a service."""
+    return f"{service}.{version}"
+
+
+async def live_versions(bus: Bus, service: str, *, wait: float = 0.3) -> set[str]:
+    """The versions of `service` that answer now."""
+    answers = await bus.gather(f"$SRV.PING.{service}", wait=wait)
+    return {_decode_pong(answer.data).version for answer in answers}
+
+
+async def register(bus: Bus, declaration: Declaration) -> None:
+    """Enter a declaration; raises :class:`DeclarationError` where one that runs contradicts it.
+
+    The same version must mean the same contract while it runs; versions that run side by side
+    must agree on what kind each action is.
+    """
+    bucket = Bucket(bus, BUCKET, Declaration)
+    live = await live_versions(bus, declaration.service)
+    for version in live - {declaration.version}:
+        other = await bucket.get(key(declaration.service, version))
+        if other is not None:
+            _refuse_contradiction(declaration, other.value)
+    for _ in range(_ATTEMPTS):
+        entry = await bucket.get(key(declaration.service, declaration.version))
+        if entry is not None and entry.value == declaration:
+            return
+        if entry is not None and entry.value.digest != declaration.digest:
+            _refuse_other_contract(declaration, live)
+        name = key(declaration.service, declaration.version)
+        try:
+            if entry is None:
+                await bucket.create(name, declaration)
+            else:
+                await bucket.update(name, declaration, entry.revision)
+        except Conflict:
+            continue
+        return
+    raise DeclarationError(
+        f"service {declaration.service} {declaration.version}: others keep changing its entry",
+        hint="start its replicas from one build",
+    )
+
+
+def _refuse_other_contract(declaration: Declaration, live: set[str]) -> None:
+    if declaration.version in live:
+        raise DeclarationError(
+            f"service {declaration.service} {declaration.version} runs already with other "
+            "actions or schemas",
+            hint="raise the version, or stop the instances that run",
+        )
+
+
+def _refuse_contradiction(new: Declaration, running: Declaration) -> None:
+    kinds = {action.name: action.kind for action in running.actions}
+    for action in new.actions:
+        kind = kinds.get(action.name, action.kind)
+        if kind != action.kind:
+            raise DeclarationError(
+                f"service {new.service} {new.version} declares {action.name} as a {action.kind}, "
+                f"but {running.version}, which runs, as a {kind}",
+                hint="give the action another name, or stop the other version",
+            )

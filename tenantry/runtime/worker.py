@@ -1,0 +1,136 @@
+"""A worker: one process that runs one or more services until it is told to stop.
+
+`Worker.run` tells a worker's whole life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from tenantry import subjects
+from tenantry.bus import Bus, Message, Subscription
+from tenantry.errors import DeclarationError
+from tenantry.messages import Alive
+from tenantry.runtime import lanes, registry
+from tenantry.runtime.discovery import Discovery
+from tenantry.runtime.dispatch import Dispatcher
+from tenantry.runtime.keys import KeyTable
+from tenantry.runtime.members import Heartbeat, Members
+from tenantry.runtime.mesh import WorkerMesh
+from tenantry.runtime.outbox import Outbox, Renewer
+from tenantry.service.handler import Handler
+from tenantry.service.service import Service
+
+DRAIN = 20.0
+"""How long a worker that is told to stop may finish what it has begun, seconds."""
+
+log = structlog.get_logger("tenantry.worker")
+
+
+class Worker:
+    """Runs services on one connection."""
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        servers: str | Sequence[str],
+        creds: str | Path | None = None,
+        drain: float = DRAIN,
+    ) -> None:
+        if not services:
+            raise DeclarationError("a worker needs at least one service")
+        names = [service.name for service in services]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise DeclarationError(f"two services are named {', '.join(sorted(twice))}")
+        self.services = list(services)
+        self.instance = secrets.token_hex(6)
+        self._servers = servers
+        self._creds = creds
+        self._drain = drain
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop` is set, then finish what has begun; `ready` is called in between.
+
+        Raises :class:`ConnectionFailed` or :class:`DeclarationError` when it can't begin.
+        """
+        async with AsyncExitStack() as stack:
+            bus = await Bus.connect(
+                self._servers,
+                creds=self._creds,
+                name=f"{'+'.join(s.name for s in self.services)}/{self.instance}",
+            )
+            stack.push_async_callback(bus.close)
+            keys = KeyTable(bus)
+            if not all(service.platform for service in self.services):
+                await keys.wait()
+                stack.push_async_callback(keys.stop)
+            running = [ServiceRun(bus, service, keys, self.instance) for service in self.services]
+            for run in running:
+                run.dispatcher.resources = await stack.enter_async_context(run.service.living())
+            for run in running:
+                await run.start()
+            beat = Heartbeat(bus, [run.alive for run in running])
+            await beat.start()
+            log.info("ready", services=[s.name for s in self.services], instance=self.instance)
+            ready()
+            await stop.wait()
+            log.info("stopping", instance=self.instance)
+            await beat.stop()
+            deadline = asyncio.get_running_loop().time() + self._drain
+            await asyncio.gather(*(run.stop(deadline) for run in running))
+        log.info("stopped", instance=self.instance)
+
+
+class ServiceRun:
+    """One service in one worker."""
+
+    def __init__(self, bus: Bus, service: Service, keys: KeyTable, instance: str) -> None:
+        renewer = Renewer(bus)
+        self.service = service
+        self.alive = Alive(service=service.name, version=service.version, instance=instance)
+        self.dispatcher = Dispatcher(
+            bus, service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer)
+        )
+        self._bus = bus
+        self._members = Members(bus, service.name, changed=lambda _: self._lanes.changed())
+        self._discovery = Discovery(bus, service, instance, self.dispatcher.stats)
+        self._lanes = lanes.Lanes(bus, service, instance, self.dispatcher, self._members)
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Register, then begin to serve."""
+        if not self.service.platform:
+            await registry.register(self._bus, self.service.declaration())
+        await self._members.start()
+        self._members.hear(self.alive)
+        await self._discovery.start()
+        await self._lanes.start()
+        for handler in self.service.handlers.values():
+            if handler.kind == "request":
+                self._subscriptions.append(await self._subscribe(handler))
+
+    async def _subscribe(self, handler: Handler) -> Subscription:
+        async def accept(message: Message) -> None:
+            await self.dispatcher.accept(handler, message)
+
+        place = subjects.platform if self.service.platform else subjects.requests
+        return await self._bus.subscribe(
+            place(self.service.name, handler.action), accept, queue=self.service.name
+        )
+
+    async def stop(self, deadline: float) -> None:
+        """Take nothing new, finish what has begun until `deadline` (loop time)."""
+        await asyncio.gather(
+            *(subscription.stop() for subscription in self._subscriptions),
+            self._lanes.stop(deadline),
+        )
+        await self.dispatcher.drain(deadline)
+        await self._discovery.stop()
+        await self._members.stop()

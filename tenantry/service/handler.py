@@ -1,0 +1,115 @@
+"""A handler's signature is its schema: what it takes, what it answers."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tenantry.errors import DeclarationError
+from tenantry.messages import Empty, Kind
+from tenantry.wire.codec import Decoder
+
+Function = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """One action with the function that serves it; made once, read for every message."""
+
+    service: str
+    """The service whose message this is: for a follower, the one that emits."""
+    action: str
+    kind: Kind
+    function: Function
+    input: Any
+    output: Any
+    public: bool = False
+    timeout: float = 30.0
+    """Longest a run may take, seconds."""
+    description: str = ""
+    takes_body: bool = True
+    decode: Decoder[Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """`<service>.<action>`."""
+        return f"{self.service}.{self.action}"
+
+    def check_output(self, result: Any) -> None:
+        """Raise TypeError where a handler returns something else than it declares."""
+        expected = typing.get_origin(self.output) or self.output
+        if expected is None or expected is type(None):
+            if result is not None:
+                raise TypeError(f"{self.name} declares no answer but returned {type(result)}")
+        elif isinstance(expected, type) and not isinstance(result, expected):
+            raise TypeError(
+                f"{self.name} declares {expected.__name__} but returned {type(result).__name__}"
+            )
+
+
+def read(
+    function: Function,
+    *,
+    service: str,
+    action: str,
+    kind: Kind,
+    public: bool,
+    timeout: float,
+) -> Handler:
+    """Read a handler's signature; raises :class:`DeclarationError` where it can't serve."""
+    where = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
+    if not inspect.iscoroutinefunction(function):
+        raise DeclarationError(f"{where} must be an async function", hint="write `async def`")
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise DeclarationError(
+            f"{where}: {error}", hint="types of a signature must be importable when it is declared"
+        ) from None
+    parameters = list(inspect.signature(function).parameters.values())
+    if not 1 <= len(parameters) <= 2:
+        raise DeclarationError(
+            f"{where} takes {len(parameters)} parameters",
+            hint="a handler takes the context and, if any, the body: `async def f(ctx, order)`",
+        )
+    takes_body = len(parameters) == 2
+    input_type = hints.get(parameters[1].name) if takes_body else Empty
+    output = hints.get("return", type(None))
+    if input_type is None:
+        raise DeclarationError(f"{where}: the body has no type", hint="annotate it")
+    if kind != "request" and output is not type(None):
+        raise DeclarationError(f"{where}: a {kind} has no answer", hint="return None")
+    if timeout <= 0:
+        raise DeclarationError(f"{where}: the timeout must be positive, it is {timeout:g} s")
+    for part in (input_type, output):
+        schema_of(part, where)
+    return Handler(
+        service=service,
+        action=action,
+        kind=kind,
+        function=function,
+        input=input_type,
+        output=output,
+        public=public,
+        timeout=timeout,
+        description=inspect.cleandoc(function.__doc__ or "").partition("\n")[0],
+        takes_body=takes_body,
+        decode=Decoder(input_type),
+    )
+
+
+def schema_of(kind: Any, where: str = "") -> dict[str, Any]:
+    """JSON Schema of a type; raises :class:`DeclarationError` where JSON can't carry it."""
+    if kind is type(None):
+        return {}
+    try:
+        return msgspec.json.schema(kind)
+    except (TypeError, NameError) as error:
+        raise DeclarationError(
+            f"{where or kind}: {error}", hint="bodies are msgspec.Struct classes or JSON types"
+        ) from None

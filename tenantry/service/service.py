@@ -1,0 +1,202 @@
+"""A service: a named set of actions, declared by decorating plain async functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from tenantry import subjects
+from tenantry.context.event import Event
+from tenantry.errors import BadSubject, DeclarationError
+from tenantry.messages import ActionInfo, Declaration, Kind
+from tenantry.service.handler import Function, Handler, read, schema_of
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Function)
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class Service:
+    """A named set of actions.
+
+    `lanes` is how many replicas can share the durable work (1 to 16); `concurrency` how many
+    messages one replica handles at a time. A `platform` service serves the control plane on
+    `platform.<service>.<action>`, without a tenant.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "0.1.0",
+        description: str = "",
+        lanes: int = 4,
+        concurrency: int = 64,
+        platform: bool = False,
+    ) -> None:
+        self.name = _declared(name, "service")
+        if not subjects.is_version(version):
+            raise DeclarationError(
+                f"service {name}: {version!r} is not a version", hint="write 1.2.3 or 1.2.3-rc.1"
+            )
+        if not 1 <= lanes <= subjects.PARTITIONS:
+            raise DeclarationError(f"service {name}: lanes must be 1 to {subjects.PARTITIONS}")
+        if concurrency < 1:
+            raise DeclarationError(f"service {name}: concurrency must be at least 1")
+        self.version = version
+        self.description = description
+        self.lanes = lanes
+        self.concurrency = concurrency
+        self.platform = platform
+        self.handlers: dict[str, Handler] = {}
+        """Requests and commands, by action."""
+        self.followers: dict[str, Handler] = {}
+        """Followed events, by `<service>.<action>`."""
+        self.events: dict[str, Event[Any]] = {}
+        self._lifespan: Lifespan | None = None
+
+    # --- declaring -----------------------------------------------------------------------------
+
+    def request(
+        self, name: str, *, public: bool = False, timeout: float = 30.0
+    ) -> Callable[[F], F]:
+        """Declare an action that is answered at once; `public` opens it to tenants' programs."""
+        return self._action(name, "request", public, timeout)
+
+    def command(
+        self, name: str, *, public: bool = False, timeout: float = 60.0
+    ) -> Callable[[F], F]:
+        """Declare an action that is stored, then handled by this service, at least once."""
+        if self.platform:
+            raise DeclarationError(f"service {self.name}: a platform service has only requests")
+        return self._action(name, "command", public, timeout)
+
+    def event(self, name: str, type: type[T], *, description: str = "") -> Event[T]:  # noqa: A002
+        """Declare a fact that this service emits."""
+        _declared(name, "event")
+        self._refuse_twice(name)
+        schema_of(type, f"{self.name}.{name}")
+        event = Event(self.name, name, type, description or _first_line(type))
+        self.events[name] = event
+        return event
+
+    def on(self, event: str | Event[Any], *, timeout: float = 60.0) -> Callable[[F], F]:
+        """Follow an event of any service, as `<service>.<event>`, durably."""
+        name = event if isinstance(event, str) else f"{event.service}.{event.name}"
+
+        def declare(function: F) -> F:
+            try:
+                service, action = subjects.split_action(name)
+            except BadSubject as error:
+                raise DeclarationError(f"service {self.name}: {error.message}") from None
+            if name in self.followers:
+                raise DeclarationError(f"service {self.name} follows {name} twice")
+            self.followers[name] = read(
+                function,
+                service=service,
+                action=action,
+                kind="event",
+                public=False,
+                timeout=timeout,
+            )
+            return function
+
+        return declare
+
+    def lifespan(self, function: Callable[[], AsyncIterator[Any]]) -> Lifespan:
+        """Declare what lives as long as the worker: an async generator that yields once.
+
+        What it yields is `ctx.resources` in every handler.
+        """
+        self._lifespan = asynccontextmanager(function)
+        return self._lifespan
+
+    def _action(self, name: str, kind: Kind, public: bool, timeout: float) -> Callable[[F], F]:
+        _declared(name, "action")
+
+        def declare(function: F) -> F:
+            self._refuse_twice(name)
+            self.handlers[name] = read(
+                function,
+                service=self.name,
+                action=name,
+                kind=kind,
+                public=public,
+                timeout=timeout,
+            )
+            return function
+
+        return declare
+
+    def _refuse_twice(self, name: str) -> None:
+        if name in self.handlers or name in self.events:
+            raise DeclarationError(
+                f"service {self.name} declares {name} twice", hint="give one of them another name"
+            )
+
+    # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def durable(self) -> dict[str, Handler]:
+        """What this service consumes from the journal, by `<service>.<action>`."""
+        commands = {h.name: h for h in self.handlers.values() if h.kind == "command"}
+        return {**commands, **self.followers}
+
+    @asynccontextmanager
+    async def living(self) -> AsyncIterator[Any]:
+        """Run the lifespan, if there is one."""
+        if self._lifespan is None:
+            yield None
+        else:
+            async with self._lifespan() as resources:
+                yield resources
+
+    def declaration(self) -> Declaration:
+        """What the catalogue holds of this service."""
+        actions = tuple(
+            ActionInfo(
+                name=handler.action,
+                kind=handler.kind,
+                public=handler.public,
+                description=handler.description,
+                timeout=handler.timeout,
+                input=schema_of(handler.input),
+                output=schema_of(handler.output),
+            )
+            for handler in self.handlers.values()
+        ) + tuple(
+            ActionInfo(
+                name=event.name,
+                kind="event",
+                description=event.description,
+                input=schema_of(event.type),
+            )
+            for event in self.events.values()
+        )
+        contract = msgspec.json.encode(
+            [(a.name, a.kind, a.public, a.input, a.output) for a in actions], order="sorted"
+        )
+        return Declaration(
+            service=self.name,
+            version=self.version,
+            description=self.description,
+            lanes=self.lanes,
+            actions=actions,
+            follows=tuple(self.followers),
+            digest=hashlib.sha256(contract).hexdigest()[:16],
+        )
+
+
+def _declared(name: str, what: str) -> str:
+    try:
+        return subjects.check_name(name, what)
+    except BadSubject as error:
+        raise DeclarationError(error.message, hint=error.hint) from None
+
+
+def _first_line(kind: type[Any]) -> str:
+    return (kind.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,52 @@
+"""Names of the headers on the wire, and which of them a tenant's program may set.
+
+Header names are case-sensitive in nats-py and the last value wins, so what comes from outside is
+compared in lower case and rebuilt, never patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CONTEXT = "Tenant-Context"
+"""The signed tenant context, set by the router."""
+
+DEADLINE = "Tenant-Deadline"
+"""When the asker stops waiting: milliseconds since the epoch, set by the router."""
+
+TIMEOUT = "Tenant-Timeout"
+"""From outside: how long the asker waits, in seconds; the router turns it into a deadline."""
+
+MSG_ID = "Nats-Msg-Id"
+TTL = "Nats-TTL"
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+RETRY_AFTER = "Retry-After"
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+CONTENT_TYPE = "Content-Type"
+
+_RESERVED = ("nats-", "tenant-")
+_REFUSED = frozenset({"status", "description", "baggage", TRACEPARENT, TRACESTATE})
+
+
+def from_outside(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a tenant's program that may enter the mesh.
+
+    What NATS and the mesh give meaning to is dropped, whatever its case; trace headers are handled
+    apart, by :mod:`tenantry.wire.trace`.
+    """
+    kept = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if not lower.startswith(_RESERVED) and lower not in _REFUSED:
+            kept[name] = value
+    return kept
+
+
+def find(headers: Mapping[str, str], name: str) -> str | None:
+    """The value of `name`, whatever its case."""
+    if (value := headers.get(name)) is not None:
+        return value
+    lower = name.lower()
+    return next((value for key, value in headers.items() if key.lower() == lower), None)

@@ -1,0 +1,1 @@
+"""The workers that ship with Tenantry, each started by `tenantry run NAME`."""

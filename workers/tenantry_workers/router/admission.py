@@ -1,0 +1,181 @@
+"""One admission: may this message of the edge enter the mesh, and how does it look inside?
+
+It looks only at memory and does no I/O, so it costs microseconds however many tenants there are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tenantry import subjects
+from tenantry.context.token import REMINT, Minter
+from tenantry.errors import (
+    BadMessage,
+    BadReply,
+    BadSubject,
+    RateLimited,
+    TooLarge,
+    Unavailable,
+    UnknownAction,
+)
+from tenantry.messages import Plan
+from tenantry.wire import headers as names
+from tenantry.wire.trace import Trace
+from tenantry_workers.router.directory import Directory, Known
+from tenantry_workers.router.limiter import Limiter
+
+PRINCIPAL = "edge"
+"""Who the context names: NATS does not tell which of a tenant's credentials was used."""
+
+_MAX_MSG_ID = 128
+
+
+class Forward(NamedTuple):
+    """What an admitted message becomes."""
+
+    subject: str
+    headers: dict[str, str]
+
+
+class _Minted(NamedTuple):
+    token: str
+    plan: Plan
+    at: float
+
+
+class Contexts:
+    """The tokens in use, one a tenant, minted anew about twice a minute."""
+
+    def __init__(self, minter: Minter, *, clock: Callable[[], float] = time.time) -> None:
+        self.minter = minter
+        self._clock = clock
+        self._minted: dict[str, _Minted] = {}
+
+    def token(self, tenant: str, plan: Plan) -> str:
+        """A context of `tenant` with most of its life before it."""
+        now = self._clock()
+        minted = self._minted.get(tenant)
+        if minted is not None and minted.plan is plan and now - minted.at < REMINT:
+            return minted.token
+        token = self.minter.mint(tenant, plan.name, PRINCIPAL, retention=plan.retention, now=now)
+        self._minted[tenant] = _Minted(token, plan, now)
+        return token
+
+    def forget_idle(self) -> None:
+        """Drop what would be minted anew anyway."""
+        oldest = self._clock() - REMINT
+        self._minted = {name: m for name, m in self._minted.items() if m.at > oldest}
+
+
+class Admission:
+    """The router's rules, in one place."""
+
+    def __init__(self, directory: Directory, limiter: Limiter, contexts: Contexts) -> None:
+        self._directory = directory
+        self._limiter = limiter
+        self._contexts = contexts
+
+    def admit(
+        self, subject: str, reply: str, headers: Mapping[str, str], size: int, trace: Trace
+    ) -> Forward:
+        """What becomes of a message on `edge.<tenant>.<service>.<action>`.
+
+        Raises the :class:`~tenantry.errors.Rejection` that its sender gets.
+        """
+        tokens = subject.split(".")
+        tenant, plan = self._directory.tenant(tokens[1])
+        if reply and not reply.startswith(f"_INBOX.{tenant.id}."):
+            raise BadReply(
+                "the reply subject is not in the tenant's own inbox",
+                hint=f"connect with the inbox prefix _INBOX.{tenant.id}",
+            )
+        grant = self._limiter.take(tenant.id, plan, time.monotonic())
+        if not grant.allowed:
+            raise RateLimited(
+                f"over the plan's {plan.rate:g} messages a second",
+                retry_after=grant.retry_after,
+                violated_policies=["default"],
+                plan=plan.name,
+                quota=plan.burst,
+                window=max(1, math.ceil(plan.burst / plan.rate)),
+            )
+        if len(tokens) != 4:
+            raise BadSubject(
+                f"the subject has {len(tokens)} tokens",
+                hint=f"use tenant.{tenant.id}.<service>.<action>",
+            )
+        name = f"{tokens[2]}.{tokens[3]}"
+        action = self._action(name)
+        if size > plan.max_body:
+            raise TooLarge(
+                f"the body has {size} bytes, plan {plan.name} allows {plan.max_body}",
+                hint="send less, or ask for another plan",
+            )
+        return self._forward(name, action, tenant.id, plan, headers, trace)
+
+    def _action(self, name: str) -> Known:
+        action = self._directory.actions.get(name)
+        if action is None or not action.public or action.kind == "event":
+            raise UnknownAction(
+                f"no action {name[:200]!r}", hint="see `tenantry services` for what there is"
+            )
+        if action.kind == "request" and not action.live:
+            raise Unavailable(f"nothing serves {name} now", retry_after=1.0)
+        return action
+
+    def _forward(
+        self,
+        name: str,
+        action: Known,
+        tenant: str,
+        plan: Plan,
+        headers: Mapping[str, str],
+        trace: Trace,
+    ) -> Forward:
+        inside = names.from_outside(headers) if headers else {}
+        inside[names.CONTEXT] = self._contexts.token(tenant, plan)
+        trace.inject(inside)
+        if headers and (msg_id := names.find(headers, names.MSG_ID)):
+            if len(msg_id) > _MAX_MSG_ID:
+                raise BadMessage(
+                    f"Nats-Msg-Id has {len(msg_id)} characters", hint=f"use at most {_MAX_MSG_ID}"
+                )
+            # The dedup window of the journal is shared: ids are apart by tenant.
+            inside[names.MSG_ID] = f"{tenant}.e.{msg_id}"
+        if action.kind == "command":
+            inside[names.TTL] = f"{plan.retention}s"
+            return Forward(f"tenant.{tenant}.{name}", inside)
+        limit = min(action.timeout, plan.timeout)
+        if headers and (asked := names.find(headers, names.TIMEOUT)):
+            limit = min(limit, _seconds(asked))
+        inside[names.DEADLINE] = str(int((time.time() + limit) * 1000))
+        return Forward(f"request.{tenant}.{name}", inside)
+
+
+def rate_fields(rejection: RateLimited) -> dict[str, str]:
+    """The `RateLimit` fields of a rejection (IETF draft-ietf-httpapi-ratelimit-headers)."""
+    quota, window = rejection.extensions["quota"], rejection.extensions["window"]
+    reset = math.ceil(rejection.retry_after or 1)
+    return {
+        "RateLimit-Policy": f'"default";q={quota};w={window}',
+        "RateLimit": f'"default";r=0;t={reset}',
+    }
+
+
+def may_answer(subject: str, reply: str) -> bool:
+    """Whether a rejection may go to `reply`: only into the inbox of the subject's own tenant."""
+    tenant = subject.split(".", 2)[1]
+    return subjects.is_tenant(tenant) and reply.startswith(f"_INBOX.{tenant}.")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 86_400:
+        raise BadMessage(f"{names.TIMEOUT} is {text[:40]!r}", hint="give seconds, as in 2.5")
+    return value

@@ -1,0 +1,124 @@
+"""Who and what there is, in memory: tenants, plans, actions; kept current by watches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from tenantry.bus import Bucket, Bus, Message, Table
+from tenantry.errors import TenantSuspended, TenantUnknown
+from tenantry.messages import Alive, Declaration, Kind, Plan, Tenant
+from tenantry.runtime.members import Members
+from tenantry.subjects import version_key
+from tenantry.wire.codec import Decoder
+
+DISCONNECTS = "platform.disconnects"
+
+
+class Known(NamedTuple):
+    """An action as the router needs it."""
+
+    kind: Kind
+    public: bool
+    timeout: float
+    live: bool
+
+
+class _Client(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Disconnect(msgspec.Struct, frozen=True):
+    client: _Client
+
+
+class _Pong(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+    id: str
+
+
+_decode_pong = Decoder(_Pong)
+_decode_disconnect = Decoder(_Disconnect)
+
+
+class Directory:
+    """Look-ups that cost a dictionary access, however many tenants there are."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.actions: dict[str, Known] = {}
+        self.tenants = Table(Bucket(bus, "tenants", Tenant))
+        self.plans = Table(Bucket(bus, "plans", Plan))
+        self._declared = Table(Bucket(bus, "catalogue", Declaration), changed=self._redeclared)
+        self._members = Members(bus, changed=self._index)
+
+    async def start(self) -> None:
+        """Load everything, then follow the changes."""
+        await self.tenants.start()
+        await self.plans.start()
+        await self._declared.start()
+        await self._members.start()
+        await self._ask_who_lives()
+        self._disconnects = await self._bus.subscribe(DISCONNECTS, self._on_disconnect)
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        for table in (self.tenants, self.plans, self._declared):
+            await table.stop()
+        await self._members.stop()
+        await self._disconnects.stop()
+
+    def tenant(self, name: str) -> tuple[Tenant, Plan]:
+        """The tenant and its plan; raises the rejection where it may not send."""
+        tenant = self.tenants.get(name)
+        if tenant is None or tenant.state == "deleted":
+            raise TenantUnknown("no such tenant", hint="ask who runs this service")
+        if tenant.state == "suspended":
+            raise TenantSuspended("the tenant is suspended", hint="ask who runs this service")
+        plan = self.plans.get(tenant.plan)
+        if plan is None:
+            raise TenantUnknown(f"the tenant's plan {tenant.plan} does not exist")
+        return tenant, plan
+
+    # --- what runs -----------------------------------------------------------------------------
+
+    async def _ask_who_lives(self) -> None:
+        for answer in await self._bus.gather("$SRV.PING", wait=0.5):
+            pong = _decode_pong(answer.data)
+            self._members.hear(Alive(service=pong.name, version=pong.version, instance=pong.id))
+
+    async def _on_disconnect(self, message: Message) -> None:
+        """NATS itself says that a worker's connection is gone, sooner than its silence does."""
+        name = _decode_disconnect(message.data).client.name
+        _, slash, instance = name.rpartition("/")
+        if slash:
+            self._members.lose(instance)
+
+    def _redeclared(self, key: str, _declaration: Declaration | None) -> None:
+        self._index(key.partition(".")[0])
+
+    def _index(self, service: str) -> None:
+        """Work out the actions of one service anew.
+
+        They are those of the versions that live; of the newest one where none does.
+        """
+        declared = {
+            declaration.version: declaration
+            for declaration in self._declared.rows.values()
+            if declaration.service == service
+        }
+        live = self._members.versions(service) & declared.keys()
+        chosen = live or set(sorted(declared, key=version_key)[-1:])
+        fresh = {
+            f"{service}.{action.name}": Known(
+                action.kind, action.public, action.timeout, bool(live)
+            )
+            for version in sorted(chosen, key=version_key)
+            for action in declared[version].actions
+        }
+        for name in [name for name in self.actions if name.startswith(f"{service}.")]:
+            if name not in fresh:
+                del self.actions[name]
+        self.actions.update(fresh)

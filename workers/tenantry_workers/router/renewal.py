@@ -1,0 +1,64 @@
+"""`platform.router.renew_context`: a fresh context for what waited in the journal.
+
+A worker may handle a message long after the context it was stored with has expired. Its answer to
+the world needs a context that is valid now; only the router can sign one, and it does so only for
+a context that stands in the journal as it was stored.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from tenantry.bus import Bus
+from tenantry.context.token import KeyRing, Minter
+from tenantry.errors import BadContext, TenantUnknown
+from tenantry.messages import RenewContext, RenewedContext
+from tenantry.runtime.journal import STREAM
+from tenantry.subjects import parse_stored
+from tenantry.wire import headers as names
+from tenantry.wire.codec import encode
+from tenantry_workers.router.directory import Directory
+
+
+class Renewal:
+    """Checks a context against the journal and mints its successor."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        ring: KeyRing,
+        minter: Minter,
+        directory: Directory,
+    ) -> None:
+        self._bus = bus
+        self._ring = ring
+        self._minter = minter
+        self._directory = directory
+
+    async def renew(self, ask: RenewContext) -> RenewedContext:
+        """Mint for the tenant of journal message `ask.seq`; raises :class:`BadContext`.
+
+        A suspended tenant's backlog is still finished; a deleted one's is not.
+        """
+        answer = await self._bus.call(f"$JS.API.DIRECT.GET.{STREAM}", encode({"seq": ask.seq}))
+        found: dict[Any, str] = answer.headers or {}
+        if found.get(names.CONTEXT) != ask.token or "Nats-Subject" not in found:
+            raise BadContext("the journal holds no such context at this sequence")
+        address = parse_stored(found["Nats-Subject"])
+        stored = dt.datetime.fromisoformat(found["Nats-Time-Stamp"])
+        claims = self._ring.verify(ask.token, address.tenant, stored.timestamp())
+        tenant = self._directory.tenants.get(address.tenant)
+        if tenant is None or tenant.state == "deleted":
+            raise TenantUnknown("the tenant was deleted")
+        plan = self._directory.plans.get(tenant.plan)
+        return RenewedContext(
+            token=self._minter.mint(
+                tenant.id,
+                tenant.plan,
+                claims.principal,
+                roles=claims.roles,
+                cell=claims.cell,
+                retention=plan.retention if plan is not None else claims.retention,
+            )
+        )

@@ -1,0 +1,154 @@
+"""The router worker: `edge.>` in; `request.…`, `tenant.…` or a rejection out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+import tenantry
+from tenantry.bus import Bus, Message
+from tenantry.context.platform import PlatformContext
+from tenantry.context.token import Minter
+from tenantry.errors import RateLimited, Rejection
+from tenantry.messages import RenewContext, RenewedContext
+from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, publish_key
+from tenantry.service.service import Service
+from tenantry.wire import problem, trace
+from tenantry_workers.router.admission import Admission, Contexts, may_answer, rate_fields
+from tenantry_workers.router.directory import Directory
+from tenantry_workers.router.limiter import LocalLimiter
+from tenantry_workers.router.renewal import Renewal
+
+GROUP = "router"
+_REPORT = 10.0
+_HOUSEKEEPING = 60.0
+
+log = structlog.get_logger("tenantry.router")
+
+
+class RouterWorker:
+    """One replica of the router; any number share the edge as a queue group."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._home = options.operator_home()
+        self.instance = secrets.token_hex(6)
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
+        """Route until `stop` is set, then finish what has come and leave."""
+        async with AsyncExitStack() as stack:
+            bus = await Bus.connect(
+                self._options.servers,
+                creds=self._options.creds or self._home.creds_path("router"),
+                name=f"router/{self.instance}",
+                patience=2.0,
+            )
+            stack.push_async_callback(bus.close)
+            minter = Minter(*self._home.context_keys()[-1])
+            keys = KeyTable(bus)
+            await keys.wait()
+            stack.push_async_callback(keys.stop)
+            await publish_key(bus, minter)
+            directory = Directory(bus)
+            await directory.start()
+            stack.push_async_callback(directory.stop)
+            limiter, contexts = LocalLimiter(), Contexts(minter)
+            routing = Routing(bus, Admission(directory, limiter, contexts))
+            control = ServiceRun(
+                bus, _control(Renewal(bus, keys.ring, minter, directory)), keys, self.instance
+            )
+            await control.start()
+            edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)
+            beat = Heartbeat(bus, [control.alive])
+            await beat.start()
+            chores = asyncio.create_task(_chores(routing, limiter, contexts))
+            log.info("ready", instance=self.instance, tenants=len(directory.tenants))
+            ready()
+            await stop.wait()
+            log.info("stopping", instance=self.instance)
+            await edge.stop()
+            await bus.flush()
+            await beat.stop()
+            await control.stop(asyncio.get_running_loop().time() + self._options.drain)
+            chores.cancel()
+            routing.report()
+        log.info("stopped", instance=self.instance)
+
+
+class Routing:
+    """What happens to each message of the edge; its callback runs inline, without a task."""
+
+    def __init__(self, bus: Bus, admission: Admission) -> None:
+        self.verdicts: Counter[str] = Counter()
+        """How many messages met which verdict, since the start."""
+        self._bus = bus
+        self._admission = admission
+        self._reported: Counter[str] = Counter()
+
+    async def route(self, message: Message) -> None:
+        """Forward one message once, or reject it."""
+        headers = message.headers or {}
+        with trace.span(
+            "admit",
+            trace.KIND_PRODUCER,
+            trace.extract(headers),
+            {"messaging.operation.name": "admit", "messaging.operation.type": "send"},
+        ) as span:
+            try:
+                admitted = self._admission.admit(
+                    message.subject, message.reply, headers, len(message.data), span.trace
+                )
+                await self._bus.publish(
+                    admitted.subject, message.data, headers=admitted.headers, reply=message.reply
+                )
+            except Rejection as rejection:
+                self.verdicts[rejection.code] += 1
+                span.failed(rejection.code)
+                await self._reject(message, rejection, span.trace.trace_id)
+            else:
+                self.verdicts["admitted"] += 1
+
+    async def _reject(self, message: Message, rejection: Rejection, trace_id: str) -> None:
+        if not may_answer(message.subject, message.reply):
+            return
+        fields, body = problem.dump(rejection, trace_id)
+        if isinstance(rejection, RateLimited):
+            fields |= rate_fields(rejection)
+        await self._bus.answer(message, body, headers=fields)
+
+    def report(self) -> None:
+        """Log what has been refused since the last time: counts, so a flood does not flood us."""
+        fresh = self.verdicts - self._reported
+        self._reported = Counter(self.verdicts)
+        admitted = fresh.pop("admitted", 0)
+        if fresh:
+            log.warning("refused", admitted=admitted, **fresh)
+
+
+def _control(renewal: Renewal) -> Service:
+    """What the router itself answers on `platform.router.…`."""
+    service = Service("router", version=tenantry.__version__, platform=True)
+
+    @service.request("renew_context")
+    async def renew_context(_ctx: PlatformContext, ask: RenewContext) -> RenewedContext:
+        """A fresh context for a message that waited in the journal."""
+        return await renewal.renew(ask)
+
+    return service
+
+
+async def _chores(routing: Routing, limiter: LocalLimiter, contexts: Contexts) -> None:
+    cleaned = time.monotonic()
+    while True:
+        await asyncio.sleep(_REPORT)
+        routing.report()
+        if time.monotonic() - cleaned > _HOUSEKEEPING:
+            cleaned = time.monotonic()
+            limiter.forget_idle(cleaned)
+            contexts.forget_idle()

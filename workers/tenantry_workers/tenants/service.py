@@ -1,0 +1,181 @@
+"""`platform.tenants.*`: the control plane's requests about tenants."""
+
+from __future__ import annotations
+
+import time
+
+import tenantry
+from tenantry.bus import Table
+from tenantry.context.platform import PlatformContext
+from tenantry.errors import Conflict
+from tenantry.messages import (
+    CreateTenant,
+    Credential,
+    Empty,
+    IssueCredentials,
+    ListTenants,
+    Plan,
+    PlanList,
+    RevokeCredentials,
+    SetPlan,
+    SuspendTenant,
+    Tenant,
+    TenantAnswer,
+    TenantPage,
+    TenantRef,
+)
+from tenantry.operator import OperatorHome
+from tenantry.service.service import Service
+from tenantry_workers.tenants.doors import Doors
+from tenantry_workers.tenants.store import (
+    Change,
+    TenantStore,
+    next_record,
+    with_credential,
+    without_credentials,
+)
+
+
+class TenantsService:
+    """The handlers, over the store, the operator's keys and the doors."""
+
+    def __init__(
+        self,
+        store: TenantStore,
+        home: OperatorHome,
+        doors: Doors,
+        tenants: Table[Tenant],
+        plans: Table[Plan],
+    ) -> None:
+        self._store = store
+        self._home = home
+        self._doors = doors
+        self._tenants = tenants
+        self._plans = plans
+
+    def service(self) -> Service:
+        """Declare the actions."""
+        service = Service("tenants", version=tenantry.__version__, platform=True)
+        for handler in (
+            self.create,
+            self.show,
+            self.list,
+            self.suspend,
+            self.resume,
+            self.set_plan,
+            self.delete,
+            self.issue_credentials,
+            self.revoke_credentials,
+            self.plans,
+        ):
+            service.request(handler.__name__)(handler)
+        return service
+
+    async def create(self, _ctx: PlatformContext, ask: CreateTenant) -> TenantAnswer:
+        """Create a tenant; with a public key, issue its first credentials too."""
+        now = round(time.time(), 3)
+        first = (
+            (Credential(public_key=ask.public_key, name="first", issued=now),)
+            if ask.public_key
+            else ()
+        )
+        tenant = Tenant(id=ask.id, plan=ask.plan, created=now, updated=now, credentials=first)
+        created, revision = await self._store.create(tenant)
+        await self._tenants.reach(revision)
+        jwt = None
+        if ask.public_key is not None:
+            jwt = self._home.tenant_jwt(ask.public_key, ask.id, name="first")
+        return TenantAnswer(tenant=created, jwt=jwt)
+
+    async def show(self, _ctx: PlatformContext, ask: TenantRef) -> Tenant:
+        """One tenant."""
+        return await self._store.get(ask.id)
+
+    async def list(self, _ctx: PlatformContext, ask: ListTenants) -> TenantPage:
+        """A page of tenants, in the order of their ids."""
+        rows = sorted(
+            name
+            for name, tenant in self._tenants.rows.items()
+            if name > ask.after and (ask.state is None or tenant.state == ask.state)
+        )
+        page = rows[: ask.limit]
+        return TenantPage(
+            tenants=tuple(self._tenants.rows[name] for name in page),
+            next=page[-1] if len(rows) > len(page) else None,
+        )
+
+    async def suspend(self, _ctx: PlatformContext, ask: SuspendTenant) -> TenantAnswer:
+        """Suspend a tenant: the router refuses its messages until it is resumed."""
+        return await self._change(
+            ask.id,
+            lambda tenant: (
+                None
+                if tenant.state == "suspended"
+                else next_record(tenant, "suspended", ask.reason, state="suspended")
+            ),
+        )
+
+    async def resume(self, _ctx: PlatformContext, ask: TenantRef) -> TenantAnswer:
+        """Let a suspended tenant send again."""
+        return await self._change(
+            ask.id,
+            lambda tenant: (
+                None if tenant.state == "active" else next_record(tenant, "resumed", state="active")
+            ),
+        )
+
+    async def set_plan(self, _ctx: PlatformContext, ask: SetPlan) -> TenantAnswer:
+        """Put a tenant on another plan."""
+        await self._store.check_plan(ask.plan)
+        return await self._change(
+            ask.id,
+            lambda tenant: (
+                None
+                if tenant.plan == ask.plan
+                else next_record(tenant, "plan_changed", ask.plan, plan=ask.plan)
+            ),
+        )
+
+    async def delete(self, _ctx: PlatformContext, ask: TenantRef) -> TenantAnswer:
+        """Delete a tenant and revoke all its credentials. Its journal stays until erased."""
+
+        def change(tenant: Tenant) -> Tenant:
+            revoked = without_credentials(tenant, None) or tenant
+            return next_record(revoked, "deleted", state="deleted")
+
+        return await self._change(ask.id, change)
+
+    async def issue_credentials(self, _ctx: PlatformContext, ask: IssueCredentials) -> TenantAnswer:
+        """Sign credentials for a key pair that the asker has made."""
+        if ask.expires is not None and ask.expires <= time.time():
+            raise Conflict("the expiry lies in the past", hint="give seconds since the epoch")
+        credential = Credential(
+            public_key=ask.public_key,
+            name=ask.name,
+            issued=round(time.time(), 3),
+            expires=ask.expires,
+        )
+        answer = await self._change(ask.id, lambda tenant: with_credential(tenant, credential))
+        expires = None if ask.expires is None else int(ask.expires)
+        jwt = self._home.tenant_jwt(ask.public_key, ask.id, name=ask.name, expires=expires)
+        return TenantAnswer(tenant=answer.tenant, jwt=jwt)
+
+    async def revoke_credentials(
+        self, _ctx: PlatformContext, ask: RevokeCredentials
+    ) -> TenantAnswer:
+        """Revoke one credential, or all: open connections are cut off."""
+        return await self._change(
+            ask.id, lambda tenant: without_credentials(tenant, ask.public_key)
+        )
+
+    async def plans(self, _ctx: PlatformContext, _ask: Empty) -> PlanList:
+        """The plans there are."""
+        return PlanList(plans=tuple(self._plans.rows[name] for name in sorted(self._plans.rows)))
+
+    async def _change(self, name: str, change: Change) -> TenantAnswer:
+        tenant, revision = await self._store.change(name, change)
+        await self._tenants.reach(revision)
+        revoked = {c.public_key: 0 for c in tenant.credentials if c.revoked is not None}
+        live = self._doors.wanted()
+        await self._doors.shut({key: 0 for key in revoked if key in live})
+        return TenantAnswer(tenant=tenant)

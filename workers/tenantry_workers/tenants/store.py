@@ -1,0 +1,121 @@
+"""The tenants in their KV bucket, changed by compare-and-set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from tenantry.bus import Bucket, Bus
+from tenantry.errors import Conflict, NotFound, Unavailable
+from tenantry.messages import Credential, Plan, Tenant, TenantChange
+
+_ATTEMPTS = 20
+_MAX_CREDENTIALS = 100
+
+Change = Callable[[Tenant], Tenant | None]
+"""Makes the next record of a tenant, or None where there is nothing to change."""
+
+
+class TenantStore:
+    """Reads and changes tenants; each change is one revision, and so one event."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._tenants = Bucket(bus, "tenants", Tenant)
+        self._plans = Bucket(bus, "plans", Plan)
+
+    async def create(self, tenant: Tenant) -> tuple[Tenant, int]:
+        """Add a tenant; raises :class:`Conflict` where the id is, or was, in use."""
+        await self.check_plan(tenant.plan)
+        entry = await self._tenants.get(tenant.id)
+        if entry is not None:
+            raise _taken(entry.value)
+        try:
+            return tenant, await self._tenants.create(tenant.id, tenant)
+        except Conflict:
+            raise _taken(tenant) from None
+
+    async def get(self, name: str) -> Tenant:
+        """The tenant; raises :class:`NotFound`."""
+        entry = await self._tenants.get(name)
+        if entry is None:
+            raise NotFound(f"no tenant {name!r}", hint="see `tenantry tenants list`")
+        return entry.value
+
+    async def change(self, name: str, change: Change) -> tuple[Tenant, int]:
+        """Apply `change` to the latest record; again where another was quicker.
+
+        Returns the record and its revision, 0 where nothing was to change.
+        """
+        for _ in range(_ATTEMPTS):
+            entry = await self._tenants.get(name)
+            if entry is None:
+                raise NotFound(f"no tenant {name!r}", hint="see `tenantry tenants list`")
+            if entry.value.state == "deleted":
+                raise Conflict(f"tenant {name} is deleted")
+            changed = change(entry.value)
+            if changed is None:
+                return entry.value, 0
+            try:
+                return changed, await self._tenants.update(name, changed, entry.revision)
+            except Conflict:
+                continue
+        raise Unavailable(f"tenant {name} keeps changing", retry_after=1.0)
+
+    async def check_plan(self, name: str) -> None:
+        """Raise :class:`NotFound` where there is no such plan."""
+        if await self._plans.get(name) is None:
+            raise NotFound(f"no plan {name!r}", hint="see `tenantry plans`")
+
+
+def next_record(
+    tenant: Tenant, change: TenantChange, subject: str = "", **fields: object
+) -> Tenant:
+    """The record after a change, which names the change for the event that follows."""
+    return msgspec.structs.replace(
+        tenant, change=change, subject=subject, updated=round(time.time(), 3), **fields
+    )
+
+
+def with_credential(tenant: Tenant, credential: Credential) -> Tenant:
+    """Add a credential; those that are over by themselves go."""
+    now = time.time()
+    kept = tuple(c for c in tenant.credentials if c.expires is None or c.expires > now)
+    if any(c.public_key == credential.public_key for c in kept):
+        raise Conflict("this public key has credentials already", hint="make a new key pair")
+    if len(kept) >= _MAX_CREDENTIALS:
+        raise Conflict(
+            f"tenant {tenant.id} has {len(kept)} credentials",
+            hint="issue them with an expiry, so that old ones go by themselves",
+        )
+    return next_record(
+        tenant, "credentials_issued", credential.public_key, credentials=(*kept, credential)
+    )
+
+
+def without_credentials(tenant: Tenant, public_key: str | None) -> Tenant | None:
+    """Mark one credential, or all, as revoked; None where they are already."""
+    now = round(time.time(), 3)
+    keys = {c.public_key for c in tenant.credentials}
+    if public_key is not None and public_key not in keys:
+        raise NotFound(f"tenant {tenant.id} has no credentials {public_key}")
+    chosen = keys if public_key is None else {public_key}
+    revoked = tuple(
+        msgspec.structs.replace(c, revoked=now)
+        if c.public_key in chosen and c.revoked is None
+        else c
+        for c in tenant.credentials
+    )
+    if revoked == tenant.credentials:
+        return None
+    return next_record(tenant, "credentials_revoked", public_key or "", credentials=revoked)
+
+
+def _taken(tenant: Tenant) -> Conflict:
+    if tenant.state == "deleted":
+        return Conflict(
+            f"tenant {tenant.id} was deleted, and its journal still names it",
+            hint="choose another id",
+        )
+    return Conflict(f"tenant {tenant.id} exists already", hint="choose another id")

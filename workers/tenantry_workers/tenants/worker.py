@@ -1,0 +1,71 @@
+"""The tenants worker: the control plane's process for tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from tenantry.bus import Bucket, Bus, Table
+from tenantry.context.token import Minter
+from tenantry.messages import Plan, Tenant
+from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, config, publish_key
+from tenantry_workers.tenants.doors import Doors
+from tenantry_workers.tenants.events import TenantEvents
+from tenantry_workers.tenants.provision import provision
+from tenantry_workers.tenants.service import TenantsService
+from tenantry_workers.tenants.store import TenantStore
+
+log = structlog.get_logger("tenantry.tenants")
+
+
+class TenantsWorker:
+    """One replica of the tenants worker; any number share `platform.tenants.*`."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._home = options.operator_home()
+        self._config = config.load(self._home.path / config.FILE)
+        self.instance = secrets.token_hex(6)
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
+        """Set up the mesh's streams, then serve until `stop` is set."""
+        async with AsyncExitStack() as stack:
+            bus = await self._connect(stack, "control")
+            system = await self._connect(stack, "sys")
+            await provision(bus, self._config)
+            minter = Minter(*self._home.context_keys()[-1])
+            await publish_key(bus, minter)
+            plans = Table(Bucket(bus, "plans", Plan))
+            tenants = Table(Bucket(bus, "tenants", Tenant))
+            doors = Doors(system, self._home, tenants)
+            tenants.listen(doors.changed)
+            events = TenantEvents(bus, minter)
+            for part in (plans, tenants, doors, events):
+                await part.start()
+                stack.push_async_callback(part.stop)
+            handlers = TenantsService(TenantStore(bus), self._home, doors, tenants, plans)
+            run = ServiceRun(bus, handlers.service(), KeyTable(bus), self.instance)
+            await run.start()
+            beat = Heartbeat(bus, [run.alive])
+            await beat.start()
+            log.info("ready", instance=self.instance, tenants=len(tenants))
+            ready()
+            await stop.wait()
+            log.info("stopping", instance=self.instance)
+            await beat.stop()
+            await run.stop(asyncio.get_running_loop().time() + self._options.drain)
+        log.info("stopped", instance=self.instance)
+
+    async def _connect(self, stack: AsyncExitStack, role: str) -> Bus:
+        creds = self._home.creds_path(role)
+        if role == "control" and self._options.creds is not None:
+            creds = self._options.creds
+        bus = await Bus.connect(
+            self._options.servers, creds=creds, name=f"tenants.{role}/{self.instance}"
+        )
+        stack.push_async_callback(bus.close)
+        return bus
