@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tenantry.operator import OperatorHome
+from tenantry_workers.router import RouterWorker
+from tenantry_workers.tenants import TenantsWorker
+from tests import services
+from tests.mesh import Mesh
 from tests.servers import NatsServers, ServerChoice, add_options
 
 
@@ -26,3 +32,25 @@ def nats_backend(
     )
     yield servers
     servers.close()
+
+
+@pytest.fixture(scope="session")
+def mesh(nats_backend: NatsServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A mesh that tests share, each with tenants of its own: they must not disturb it."""
+    mesh = Mesh(nats_backend(OperatorHome.create), tmp_path_factory.mktemp("mesh"))
+    mesh.start(TenantsWorker(mesh.options()))
+    mesh.start(RouterWorker(mesh.options()))
+    mesh.start(mesh.worker(services.notes))
+    mesh.start(mesh.worker(services.followers))
+    yield mesh
+    mesh.close()
+
+
+@pytest.fixture
+def own_mesh(nats_backend: NatsServers, tmp_path: Path) -> Iterator[Mesh]:
+    """A mesh of one's own, to break: control plane and one router, no services yet."""
+    mesh = Mesh(nats_backend(OperatorHome.create), tmp_path)
+    mesh.start(TenantsWorker(mesh.options()))
+    mesh.start(RouterWorker(mesh.options()))
+    yield mesh
+    mesh.close()

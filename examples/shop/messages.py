@@ -17,6 +17,8 @@ class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
 
     sku: str
     quantity: Quantity = 1
+    reference: Annotated[str, Meta(max_length=80)] = ""
+    """The customer's own, given back with the order."""
 
 
 class Order(Struct, frozen=True):
@@ -26,6 +28,7 @@ class Order(Struct, frozen=True):
     sku: str
     quantity: int
     total: int
+    reference: str = ""
 
 
 class ImportOrders(Struct, frozen=True):

@@ -15,7 +15,7 @@ def take(ctx: Context, order: PlaceOrder, number: str) -> Order:
         raise errors.NotFound(f"no article {order.sku!r}", hint=f"try {', '.join(PRICES)}")
     total = PRICES[order.sku] * order.quantity
     ctx.emit(placed, OrderPlaced(number, order.sku, order.quantity, total))
-    return Order(number, order.sku, order.quantity, total)
+    return Order(number, order.sku, order.quantity, total, order.reference)
 
 
 @service.request("place", public=True, timeout=10.0)

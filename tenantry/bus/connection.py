@@ -45,6 +45,7 @@ _DENIED = re.compile(
 _INBOXES = ("_INBOX.", "_MESH.")
 _MAX_BACKOFF = 2.0
 _CONNECT = 8.0
+_LOST = (nats.errors.UnexpectedEOF, OSError)
 
 log = structlog.get_logger("tenantry.bus")
 
@@ -109,6 +110,7 @@ class Bus:
         self._calls: dict[str, tuple[str, Callable[[Message | Rejection], None]]] = {}
         self._count = 0
         self._trouble: Exception | None = None
+        self._refused = False
         self.inbox = f"{inbox}.{secrets.token_hex(8)}"
 
     # --- life ----------------------------------------------------------------------------------
@@ -194,12 +196,14 @@ class Bus:
             try:
                 await self._connect()
             except ConnectionFailed as error:
+                self._refused = "Authorization" in error.message
                 if error.message != said:
                     said = error.message
                     log.warning("still disconnected", name=self.name, why=said)
                 await asyncio.sleep(delay * random.uniform(0.7, 1.3))  # noqa: S311  (jitter)
                 delay = min(delay * 2, _MAX_BACKOFF)
             else:
+                self._refused = False
                 log.info("connected again", name=self.name)
                 for listener in self._listeners:
                     listener()
@@ -366,6 +370,8 @@ class Bus:
     async def _wait(self) -> NatsClient:
         if self._closing:
             raise Unavailable("the connection to NATS is closed")
+        if self._refused:
+            raise NotAllowed("NATS refuses the credentials: revoked, expired or unknown")
         try:
             async with asyncio.timeout(self._patience):
                 while self._client is None:
@@ -396,7 +402,7 @@ class Bus:
         self._trouble = error
         denied = _DENIED.search(str(error))
         if denied is None:
-            if not isinstance(error, nats.errors.UnexpectedEOF | OSError):
+            if self._client is not None and not isinstance(error, _LOST):
                 log.warning("nats", name=self.name, why=_reason(error))
             return
         log.error("not allowed", name=self.name, what=denied[1], subject=denied[2])

@@ -33,7 +33,7 @@ from tenantry.service.handler import Handler
 from tenantry.service.service import Service
 from tenantry.wire import codec, headers, problem, trace
 
-_BACKLOG = 4
+_BACKLOG = 16
 """Requests that may wait, for each one that may run."""
 
 log = structlog.get_logger("tenantry.dispatch")

@@ -11,6 +11,7 @@ from typing import Protocol
 from tenantry.errors import SetupError
 from tenantry.operator import OperatorHome
 from tenantry.runtime.worker import DRAIN
+from tenantry.service.service import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,11 @@ class Runnable(Protocol):
     """A worker that ships as a whole: an entry point of the group `tenantry.workers`."""
 
     def __init__(self, options: WorkerOptions) -> None: ...
+
+    @classmethod
+    def declared(cls) -> Service:
+        """The platform service it runs: its requests, and the events it publishes."""
+        ...
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; call `ready` when serving has begun."""

@@ -17,6 +17,9 @@ from tenantry.service.handler import Function, Handler, read, schema_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Function)
+RESERVED = frozenset({"platform", "router", "tenants"})
+"""Names that would let a service pass its messages off as the control plane's."""
+
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -39,6 +42,10 @@ class Service:
         platform: bool = False,
     ) -> None:
         self.name = _declared(name, "service")
+        if name in RESERVED and not platform:
+            raise DeclarationError(
+                f"service {name}: the name is the control plane's own", hint="choose another"
+            )
         if not subjects.is_version(version):
             raise DeclarationError(
                 f"service {name}: {version!r} is not a version", hint="write 1.2.3 or 1.2.3-rc.1"

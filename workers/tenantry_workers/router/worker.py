@@ -40,6 +40,11 @@ class RouterWorker:
         self._home = options.operator_home()
         self.instance = secrets.token_hex(6)
 
+    @classmethod
+    def declared(cls) -> Service:
+        """The requests that a router answers itself."""
+        return _control(Renewal.__new__(Renewal))  # nothing is called, so nothing is needed
+
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
         """Route until `stop` is set, then finish what has come and leave."""
         async with AsyncExitStack() as stack:

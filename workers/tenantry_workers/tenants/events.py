@@ -28,6 +28,11 @@ log = structlog.get_logger("tenantry.tenants")
 _decode = msgspec.json.Decoder(Tenant).decode
 
 
+def event_name(change: str) -> str:
+    """The action of the event that follows a change: `tenant_suspended`, `credentials_issued`."""
+    return change if change.startswith("credentials") else f"tenant_{change}"
+
+
 def event_of(tenant: Tenant) -> tuple[str, TenantEvent]:
     """The event that a revision is: its action and its body."""
     kind = EVENT_OF_CHANGE[tenant.change]
@@ -36,8 +41,7 @@ def event_of(tenant: Tenant) -> tuple[str, TenantEvent]:
     fields: dict[str, object] = {"tenant": tenant.id, "plan": tenant.plan, "at": tenant.updated}
     if name := about.get(tenant.change):
         fields[name] = tenant.subject
-    prefix = "" if tenant.change.startswith("credentials") else "tenant_"
-    return f"{prefix}{tenant.change}", kind(**fields)  # type: ignore[arg-type]
+    return event_name(tenant.change), kind(**fields)  # type: ignore[arg-type]
 
 
 class TenantEvents:

@@ -9,6 +9,7 @@ from tenantry.bus import Table
 from tenantry.context.platform import PlatformContext
 from tenantry.errors import Conflict
 from tenantry.messages import (
+    EVENT_OF_CHANGE,
     CreateTenant,
     Credential,
     Empty,
@@ -27,6 +28,7 @@ from tenantry.messages import (
 from tenantry.operator import OperatorHome
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
+from tenantry_workers.tenants.events import event_name
 from tenantry_workers.tenants.store import (
     Change,
     TenantStore,
@@ -69,6 +71,8 @@ class TenantsService:
             self.plans,
         ):
             service.request(handler.__name__)(handler)
+        for change, kind in EVENT_OF_CHANGE.items():
+            service.event(event_name(change), kind)
         return service
 
     async def create(self, _ctx: PlatformContext, ask: CreateTenant) -> TenantAnswer:

@@ -13,6 +13,7 @@ from tenantry.bus import Bucket, Bus, Table
 from tenantry.context.token import Minter
 from tenantry.messages import Plan, Tenant
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, config, publish_key
+from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
 from tenantry_workers.tenants.provision import provision
@@ -30,6 +31,12 @@ class TenantsWorker:
         self._home = options.operator_home()
         self._config = config.load(self._home.path / config.FILE)
         self.instance = secrets.token_hex(6)
+
+    @classmethod
+    def declared(cls) -> Service:
+        """The control plane's requests about tenants, and the events that follow from them."""
+        handlers = TenantsService.__new__(TenantsService)  # nothing is called or needed
+        return handlers.service()
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
         """Set up the mesh's streams, then serve until `stop` is set."""

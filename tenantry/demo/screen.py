@@ -1,0 +1,85 @@
+"""What the demo shows: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tenantry.demo.checks import Check
+from tenantry.demo.shopper import Shopper
+
+_COLUMNS = ("sent", "answered", "limited", "unavailable", "no answer", "p50 ms", "p99 ms")
+
+
+class Screen:
+    """Prints the demo's story."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self._begin = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """One line of the story."""
+        self.console.print(f"[dim]{time.monotonic() - self._begin:5.1f} s[/dim]  {text}")
+
+    @asynccontextmanager
+    async def watching(
+        self, shoppers: Sequence[Shopper], plans: Mapping[str, str]
+    ) -> AsyncIterator[None]:
+        """Show the tenants' figures while a block runs."""
+        task = asyncio.create_task(self._watch(shoppers, plans))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _watch(self, shoppers: Sequence[Shopper], plans: Mapping[str, str]) -> None:
+        if not self.console.is_terminal:
+            while True:
+                await asyncio.sleep(3)
+                for shopper in shoppers:
+                    figures = zip(_COLUMNS, _figures(shopper), strict=True)
+                    self.say(
+                        f"{shopper.tenant:<8}" + "  ".join(f"{name} {value}" for name, value in figures)
+                    )
+        with Live(console=self.console, refresh_per_second=5, transient=True) as live:
+            while True:
+                live.update(table(shoppers, plans))
+                await asyncio.sleep(0.2)
+
+    def summary(self, shoppers: Sequence[Shopper], plans: Mapping[str, str]) -> None:
+        """The figures of each tenant at the end."""
+        self.console.print(table(shoppers, plans))
+
+    def verdict(self, checks: Sequence[Check]) -> None:
+        """Each claim, and whether it held."""
+        for check in checks:
+            mark = "[green]ok[/green]  " if check.held else "[red]FAIL[/red]"
+            self.console.print(f"{mark} {check.claim} [dim]({check.figures})[/dim]")
+
+
+def table(shoppers: Sequence[Shopper], plans: Mapping[str, str]) -> Table:
+    """One row a tenant."""
+    rows = Table("tenant", "plan")
+    for column in _COLUMNS:
+        rows.add_column(column, justify="right")
+    for shopper in shoppers:
+        rows.add_row(shopper.tenant, plans[shopper.tenant], *_figures(shopper))
+    return rows
+
+
+def _figures(shopper: Shopper) -> tuple[str, ...]:
+    tally = shopper.tally
+    counts = (tally.sent, tally.answered, tally.limited, tally.unavailable, tally.lost)
+    return (
+        *(str(count) for count in counts),
+        f"{tally.percentile(0.5):.1f}",
+        f"{tally.percentile(0.99):.1f}",
+    )

@@ -1,0 +1,46 @@
+"""A child's log: a file that does not grow for ever, and its last lines in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_BYTES = 10 * 1024 * 1024
+"""A file that is larger becomes `NAME.log.1`, in place of the one before."""
+
+_KEPT = 20
+
+
+class LogFile:
+    """Takes lines; `echo` gets each one too."""
+
+    def __init__(
+        self, path: Path, *, echo: Callable[[str], None] | None = None, limit: int = MAX_BYTES
+    ) -> None:
+        self.path = path
+        self.last: deque[str] = deque(maxlen=_KEPT)
+        self._echo = echo
+        self._limit = limit
+        self._file: BinaryIO | None = None
+
+    def write(self, line: bytes) -> None:
+        """Append one line; it is in the file when this returns."""
+        if self._file is None:
+            self._file = self.path.open("ab", buffering=0)
+        self._file.write(line.rstrip(b"\r\n") + b"\n")
+        text = line.decode(errors="replace").rstrip()
+        if text:
+            self.last.append(text)
+            if self._echo is not None:
+                self._echo(text)
+        if self._file.tell() > self._limit:
+            self.close()
+            self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+
+    def close(self) -> None:
+        """Close the file; the next line opens it anew."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

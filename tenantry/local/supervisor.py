@@ -1,0 +1,115 @@
+"""The supervisor: starts the processes of a mesh in order, keeps them alive, stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from tenantry.errors import SetupError
+from tenantry.local import processes
+from tenantry.local.child import Child, Spec
+from tenantry.local.logfile import LogFile
+from tenantry.local.state import Running, StateFolder
+
+Echo = Callable[[str, str], None]
+
+
+class Supervisor:
+    """All processes of one state folder, whose lock the caller holds.
+
+    `stages` start one after another, the children of one stage together. `say` gets what a person
+    should know, `echo` each line (name, line) that a child writes.
+    """
+
+    def __init__(
+        self,
+        state: StateFolder,
+        url: str,
+        stages: Sequence[Sequence[Spec]],
+        *,
+        say: Callable[[str], None],
+        echo: Echo | None = None,
+    ) -> None:
+        self.url = url
+        self._folder = state
+        self._state: Literal["starting", "ready", "stopping"] = "starting"
+        self._started = round(time.time(), 3)
+        self._birth = processes.birth(os.getpid()) or ""
+        self._stages = [
+            [
+                Child(spec, _log(state, spec, echo), changed=self._changed, say=say)
+                for spec in stage
+            ]
+            for stage in stages
+        ]
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
+        """Run all until `stop` is set; `ready` is called when every child has been ready.
+
+        Raises :class:`SetupError` when a child ends at its first start.
+        """
+        self._changed()
+        try:
+            if await self._start(stop):
+                self._become("ready")
+                ready()
+            await stop.wait()
+        finally:
+            self._become("stopping")
+            for stage in reversed(self._stages):
+                await asyncio.gather(*(child.stop() for child in stage))
+            self._folder.clear_running()
+
+    def kill(self) -> None:
+        """SIGKILL to all that runs: `run` then returns at once."""
+        for stage in self._stages:
+            for child in stage:
+                child.kill()
+
+    async def _start(self, stop: asyncio.Event) -> bool:
+        """Start stage after stage; False when told to stop meanwhile."""
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            for stage in self._stages:
+                starting = [asyncio.create_task(child.start()) for child in stage]
+                for done in asyncio.as_completed([stopped, asyncio.gather(*starting)]):
+                    await done
+                    break
+                if stop.is_set():
+                    for task in starting:
+                        task.cancel()
+                    return False
+        finally:
+            stopped.cancel()
+        return True
+
+    def _become(self, state: Literal["ready", "stopping"]) -> None:
+        self._state = state
+        self._changed()
+
+    def _changed(self) -> None:
+        try:
+            self._folder.write_running(
+                Running(
+                    supervisor=os.getpid(),
+                    birth=self._birth,
+                    url=self.url,
+                    state=self._state,
+                    started=self._started,
+                    children=tuple(child.status for stage in self._stages for child in stage),
+                )
+            )
+        except OSError as error:
+            raise SetupError(
+                f"the state folder {self._folder.path} can't be written: {error.strerror}"
+            ) from None
+
+
+def _log(state: StateFolder, spec: Spec, echo: Echo | None) -> LogFile:
+    path = state.logs / f"{spec.name}.log"
+    if echo is None:
+        return LogFile(path)
+    return LogFile(path, echo=lambda line: echo(spec.name, line))
