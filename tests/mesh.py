@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import nats
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 
-from tenantry import Client, Service, Worker
-from tenantry.bus import Bus
+from tenantry import Client, Service, Worker, errors
+from tenantry.bus import Bucket, Bus
+from tenantry.context.token import Minter
+from tenantry.messages import Plan
 from tenantry.operator import OperatorHome
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
@@ -28,6 +34,10 @@ from tests.servers import NatsBackend
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
+
+
+PATIENCE = 20.0
+"""Seconds that something which has to happen may take."""
 
 
 class Runs(Protocol):
@@ -49,6 +59,55 @@ class Running:
     async def _end(self) -> None:
         self._stop.set()
         await self._task
+
+
+class Answer:
+    """What a plain client sees of an answer."""
+
+    def __init__(self, message: Msg) -> None:
+        self.subject = message.subject
+        self.data = message.data
+        self.headers: dict[str, str] = dict(message.headers or {})
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+    @property
+    def code(self) -> str:
+        """Of the problem; empty for a result."""
+        return str(self.json["code"]) if "Nats-Service-Error-Code" in self.headers else ""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A tenant's programs: our own client, and one that is nothing but nats-py."""
+
+    id: str
+    creds: Path
+    client: Client
+    plain: NatsClient
+
+    async def ask(
+        self,
+        action: str,
+        body: Any = b"{}",
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = PATIENCE,
+    ) -> Answer:
+        """A plain request; `body` as it is, or as JSON."""
+        payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        fields = dict(headers) if headers else None
+        subject = f"tenant.{self.id}.{action}"
+        return Answer(
+            await self.plain.request(subject, payload, timeout=timeout, headers=fields)
+        )
+
+    async def texts(self, service: str = "notes") -> list[str]:
+        """What the service remembers of this tenant, in order."""
+        answer = await self.client.request(f"{service}.texts", timeout=PATIENCE)
+        return list(answer["texts"])
 
 
 class Mesh:
@@ -124,6 +183,44 @@ class Mesh:
         path.write_text(creds_files.render(answer["jwt"], key))
         return path
 
+    @asynccontextmanager
+    async def program(
+        self, name: str | None = None, *, plan: str = "business"
+    ) -> AsyncIterator[Program]:
+        """A new tenant and its programs, once the router knows it."""
+        creds = await self.tenant(name, plan=plan)
+        async with self._connected(creds) as program:
+            await eventually(lambda: _is_known(program.client))
+            yield program
+
+    @asynccontextmanager
+    async def ghost(self) -> AsyncIterator[Program]:
+        """Programs whose credentials are good, of a tenant that was never created."""
+        name = f"ghost{next(_numbers)}"
+        creds = self.folder / f"{name}.creds"
+        creds.write_text(self.home.tenant_creds(name))
+        async with self._connected(creds) as program:
+            yield program
+
+    @asynccontextmanager
+    async def _connected(self, creds: Path) -> AsyncIterator[Program]:
+        async with await self.client(creds) as client:
+            plain = await self.plain(creds)
+            try:
+                yield Program(creds.stem, creds, client, plain)
+            finally:
+                await plain.close()
+
+    async def plan(self, name: str, **fields: Any) -> str:
+        """Make a plan, and return its name."""
+        async with await self.insider("control") as control:
+            await Bucket(control, "plans", Plan).put(name, Plan(name=name, **fields))
+        return name
+
+    def minter(self, **options: Any) -> Minter:
+        """Signs contexts with the mesh's own key."""
+        return Minter(*self.home.context_keys()[-1], **options)
+
     async def client(self, creds: Path) -> Client:
         """Our own client, as one tenant."""
         return await Client.connect(self.url, creds=creds)
@@ -139,8 +236,18 @@ class Mesh:
         return await Bus.connect(self.url, creds=self.home.creds_path(role), name=f"test-{role}")
 
 
+async def _is_known(client: Client) -> bool:
+    try:
+        await client.request("nobody.nothing")
+    except (errors.TenantUnknown, errors.Unavailable):
+        return False
+    except errors.Rejection:
+        return True
+    return True
+
+
 async def eventually(
-    check: Callable[[], Awaitable[bool]], *, within: float = 20.0, every: float = 0.05
+    check: Callable[[], Awaitable[bool]], *, within: float = PATIENCE, every: float = 0.05
 ) -> None:
     """Return when `check` holds; raises AssertionError when it does not in time."""
     loop = asyncio.get_running_loop()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from examples.shop.messages import OrderPlaced, Total, TotalAnswer
 from tenantry import Context, Service, errors
+
+from .messages import OrderPlaced, Total, TotalAnswer
 
 service = Service("ledger", version="1.0.0", description="adds up what a shop has sold")
 REMEMBERED = 200

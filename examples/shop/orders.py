@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from examples.shop.messages import PRICES, ImportOrders, Order, OrderPlaced, PlaceOrder
 from tenantry import Context, Service, errors
+
+from .messages import PRICES, ImportOrders, Order, OrderPlaced, PlaceOrder
 
 service = Service("orders", version="1.0.0", description="takes a shop's orders")
 placed = service.event("placed", OrderPlaced)

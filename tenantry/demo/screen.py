@@ -47,7 +47,8 @@ class Screen:
                 for shopper in shoppers:
                     figures = zip(_COLUMNS, _figures(shopper), strict=True)
                     self.say(
-                        f"{shopper.tenant:<8}" + "  ".join(f"{name} {value}" for name, value in figures)
+                        f"{shopper.tenant:<8}"
+                        + "  ".join(f"{name} {value}" for name, value in figures)
                     )
         with Live(console=self.console, refresh_per_second=5, transient=True) as live:
             while True:

@@ -93,9 +93,7 @@ class Child:
     def kill(self) -> None:
         """SIGKILL to it and all that it has started."""
         self._stopping.set()
-        if self._process is not None:
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill_group()
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -149,6 +147,7 @@ class Child:
             await asyncio.wait({output}, timeout=1.0)
             return why or self._how(process.returncode, say_last=not serves)
         finally:
+            self._kill_group()  # whatever it has left behind
             self._process = None
             for task in (output, ready):
                 task.cancel()
@@ -206,7 +205,8 @@ class Child:
         return "" if good else text
 
     async def _collect(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None  # noqa: S101  (for mypy)
+        if process.stdout is None:
+            return
         rest = b""
         while chunk := await process.stdout.read(_CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -225,10 +225,8 @@ class Child:
             self._first.set_result(None)
 
     def _how(self, code: int | None, *, say_last: bool) -> str:
-        if code is not None and code < 0:
-            how = signal.Signals(-code).name
-        else:
-            how = f"exit code {code}"
+        killed = code is not None and code < 0
+        how = signal.Signals(-(code or 0)).name if killed else f"exit code {code}"
         last = self._log.last[-1] if say_last and self._log.last else ""
         return f"{how}: {last}" if last else how
 
@@ -236,6 +234,11 @@ class Child:
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.send_signal(number)
+
+    def _kill_group(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _set(self, **changes: object) -> None:
         self.status = msgspec.structs.replace(self.status, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +27,19 @@ class LogFile:
         self._file: BinaryIO | None = None
 
     def write(self, line: bytes) -> None:
-        """Append one line; it is in the file when this returns."""
-        if self._file is None:
-            self._file = self.path.open("ab", buffering=0)
-        self._file.write(line.rstrip(b"\r\n") + b"\n")
+        """Append one line; on a full disk it is only kept in memory."""
+        with contextlib.suppress(OSError):
+            self._append(line.rstrip(b"\r\n") + b"\n")
         text = line.decode(errors="replace").rstrip()
         if text:
             self.last.append(text)
             if self._echo is not None:
                 self._echo(text)
+
+    def _append(self, line: bytes) -> None:
+        if self._file is None:
+            self._file = self.path.open("ab", buffering=0)
+        self._file.write(line)
         if self._file.tell() > self._limit:
             self.close()
             self.path.replace(self.path.with_name(f"{self.path.name}.1"))

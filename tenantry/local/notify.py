@@ -42,7 +42,7 @@ def failed(reason: str) -> None:
 
 
 def _say(word: str, text: str) -> None:
-    global _handle  # noqa: PLW0603  (one pipe per process, used once)
+    global _handle  # one pipe per process, used once
     handle, _handle = _handle, None
     if handle is not None:
         with contextlib.suppress(OSError):

@@ -133,7 +133,7 @@ class StateFolder:
         if found > FORMAT:
             raise SetupError(
                 f"the state folder {self.path} has format {found}, this version knows {FORMAT}",
-                hint="it was made by a newer Tenantry: upgrade this one, or use another --state DIR",
+                hint="a newer Tenantry made it: upgrade this one, or use another --state DIR",
             )
 
     @contextmanager

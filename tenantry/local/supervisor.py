@@ -1,4 +1,4 @@
-"""The supervisor: starts the processes of a mesh in order, keeps them alive, stops them in reverse."""
+"""The supervisor: starts a mesh's processes in order, keeps them alive, stops them in reverse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from tenantry.errors import SetupError
 from tenantry.local import processes
 from tenantry.local.child import Child, Spec
 from tenantry.local.logfile import LogFile
@@ -35,14 +34,12 @@ class Supervisor:
     ) -> None:
         self.url = url
         self._folder = state
+        self._say = say
         self._state: Literal["starting", "ready", "stopping"] = "starting"
         self._started = round(time.time(), 3)
         self._birth = processes.birth(os.getpid()) or ""
         self._stages = [
-            [
-                Child(spec, _log(state, spec, echo), changed=self._changed, say=say)
-                for spec in stage
-            ]
+            [Child(spec, _log(state, spec, echo), changed=self._changed, say=say) for spec in stage]
             for stage in stages
         ]
 
@@ -74,14 +71,11 @@ class Supervisor:
         stopped = asyncio.create_task(stop.wait())
         try:
             for stage in self._stages:
-                starting = [asyncio.create_task(child.start()) for child in stage]
-                for done in asyncio.as_completed([stopped, asyncio.gather(*starting)]):
-                    await done
-                    break
+                starting = asyncio.create_task(_all_ready(stage))
+                await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
                 if stop.is_set():
-                    for task in starting:
-                        task.cancel()
                     return False
+                starting.result()
         finally:
             stopped.cancel()
         return True
@@ -102,10 +96,12 @@ class Supervisor:
                     children=tuple(child.status for stage in self._stages for child in stage),
                 )
             )
-        except OSError as error:
-            raise SetupError(
-                f"the state folder {self._folder.path} can't be written: {error.strerror}"
-            ) from None
+        except OSError as error:  # a full disk is no reason to stop what runs
+            self._say(f"{self._folder.path} can't be written: {error.strerror}")
+
+
+async def _all_ready(stage: Sequence[Child]) -> None:
+    await asyncio.gather(*(child.start() for child in stage))
 
 
 def _log(state: StateFolder, spec: Spec, echo: Echo | None) -> LogFile:

@@ -1,0 +1,1 @@
+"""What tenancy costs, measured against bare nats-py in the same run."""

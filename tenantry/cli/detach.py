@@ -1,0 +1,53 @@
+"""Starting ourselves in the background, and hearing whether it went well."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tenantry.errors import TenantryError
+from tenantry.local import notify
+
+
+class StartFailed(TenantryError):
+    """The process in the background has said why it does not start."""
+
+    def __init__(self, line: str) -> None:
+        code, colon, message = line.partition(": ")
+        super().__init__(message if colon else line)
+        if colon:
+            self.code = code  # type: ignore[misc]
+
+
+def start(arguments: Sequence[str], log: Path) -> str:
+    """Run `tenantry ARGUMENTS` in a session of its own; returns what it says when it is ready.
+
+    Its output goes to `log`. Raises :class:`StartFailed` with its own line when it fails.
+    """
+    reading, writing = os.pipe()
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tenantry", *arguments],
+            env={**os.environ, notify.VARIABLE: str(writing)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            pass_fds=(writing,),
+        )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        line = pipe.readline()
+    if not line:
+        code = process.wait()
+        last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+        raise StartFailed(f"setup: the supervisor ended with exit code {code}: {last}")
+    good, text = notify.read(line)
+    if not good:
+        process.wait()
+        raise StartFailed(text)
+    process.returncode = 0  # it lives on without us: no warning about that
+    return text

@@ -1,0 +1,132 @@
+"""`tenantry up`, `down` and `status`: a whole mesh on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tenantry.cli import detach, loop, output
+from tenantry.cli.connection import StateOption
+from tenantry.cli.usage import UsageError
+from tenantry.errors import SetupError
+from tenantry.local import mesh, notify, processes, state
+from tenantry.local.state import Running, StateFolder
+from tenantry.local.supervisor import Echo, Supervisor
+
+_DOWN_PATIENCE = 60.0
+
+Count = Annotated[int, Parameter(validator=Number(gte=1, lte=64))]
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65_535))]
+
+
+def up(
+    *target: Annotated[str, Parameter(help="services to run, as MODULE:ATTR")],
+    detach: Annotated[
+        bool, Parameter(alias="-d", negative="", help="return when it is ready, keep it running")
+    ] = False,
+    routers: Annotated[Count, Parameter(help="router processes")] = 1,
+    replicas: Annotated[Count, Parameter(help="processes for each service")] = 1,
+    port: Annotated[Port, Parameter(help="where NATS listens; 0 takes a free port")] = 4222,
+    quiet: Annotated[
+        bool, Parameter(negative="", help="do not show what the processes log")
+    ] = False,
+    state: StateOption = state.DEFAULT,
+) -> None:
+    """Run a whole mesh on this machine: NATS, the control plane, routers and your services.
+
+    Prints `ready nats://…` when everything answers, restarts what ends, and stops all in order at
+    Ctrl-C. What it keeps is in the state folder; the next `up` goes on with it.
+    """
+    for each in target:
+        if not mesh.is_target(each):
+            raise UsageError(f"{each!r} is not MODULE:ATTR", hint="as in shop.orders:service")
+    folder = StateFolder.open(state)
+    if detach:
+        _detached(folder)
+        return
+    options = mesh.MeshOptions(
+        port=port,
+        routers=routers,
+        replicas=replicas,
+        services=target,
+        text_logs=sys.stderr.isatty(),
+    )
+    with folder.locked():
+        loop.run(_supervise(folder, options, echo=None if quiet else _echo()))
+    output.note("tenantry: stopped")
+
+
+def _detached(folder: StateFolder) -> None:
+    arguments = [each for each in sys.argv[1:] if each not in {"-d", "--detach"}]
+    url = detach.start([*arguments, "--quiet"], folder.logs / "up.log")
+    output.line(f"ready {url}")
+
+
+async def _supervise(folder: StateFolder, options: mesh.MeshOptions, echo: Echo | None) -> None:
+    stop = asyncio.Event()
+    url, stages = mesh.prepare(folder, options)
+    supervisor = Supervisor(
+        folder, url, stages, say=lambda text: output.note(f"tenantry: {text}"), echo=echo
+    )
+
+    def told() -> None:
+        if stop.is_set():
+            supervisor.kill()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+
+    def ready() -> None:
+        output.line(f"ready {url}")
+        notify.ready(url)
+
+    await supervisor.run(stop, ready=ready)
+
+
+def _echo() -> Echo:
+    """Children's lines on stderr, behind their names; each name in a colour on a terminal."""
+    colours: dict[str, int] = {}
+
+    def echo(name: str, line: str) -> None:
+        head = f"{name:<12}"
+        if sys.stderr.isatty():
+            head = f"\x1b[{31 + colours.setdefault(name, len(colours) + 1) % 6}m{head}\x1b[0m"
+        output.note(f"{head} | {line}")
+
+    return echo
+
+
+def down(*, state: StateOption = state.DEFAULT) -> None:
+    """Stop the mesh of a state folder, and return when it has stopped."""
+    folder = StateFolder(state)
+    if not folder.in_use():
+        if folder.exists and mesh.clear_orphans(folder):
+            output.line("stopped what a killed supervisor had left")
+        else:
+            output.line(f"nothing runs in {folder.path}")
+        return
+    running = folder.running()
+    if running is None:
+        raise SetupError(
+            f"{folder.path} is in use, but by whom is not written there",
+            hint="try again in a moment",
+        )
+    os.kill(running.supervisor, signal.SIGTERM)
+    deadline = time.monotonic() + _DOWN_PATIENCE
+    while folder.in_use():
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"the supervisor (process {running.supervisor}) does not stop",
+                hint=f"kill -9 {running.supervisor}",
+            )
+        time.sleep(0.05)
+    output.line(f"stopped {running.url}")

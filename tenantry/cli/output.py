@@ -1,0 +1,94 @@
+"""What the commands print: tables for people, JSON for programs, one line for an error."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from tenantry.errors import TenantryError
+
+Format = Literal["table", "json"]
+
+
+def line(text: str) -> None:
+    """One line of the result, on stdout."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Something a person may want to know, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def json(value: Any) -> None:
+    """A value as JSON: indented on a terminal, compact in a pipe."""
+    raw(msgspec.json.encode(value))
+
+
+def raw(body: bytes) -> None:
+    """A JSON text as it came; indented on a terminal."""
+    if sys.stdout.isatty():
+        body = msgspec.json.format(body, indent=2)
+    sys.stdout.buffer.write(body + b"\n")
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows under their columns; in a pipe plain text, one row a line, never cut."""
+    texts = [[text(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, texts)
+        return
+    lines = [[column.upper() for column in columns], *texts]
+    widths = [max(len(row[index]) for row in lines) for index in range(len(columns))]
+    for row in lines:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        line("  ".join(cells).rstrip())
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+def text(cell: Any) -> str:
+    """A cell: nothing for None, yes and no, one line."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return " ".join(str(cell).split())
+
+
+def moment(seconds: float | None) -> str:
+    """A time as ISO 8601 in UTC, to the second."""
+    if seconds is None:
+        return ""
+    return dt.datetime.fromtimestamp(int(seconds), dt.UTC).isoformat().replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: `3d 4h`, `12s`."""
+    rest = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def error_line(error: TenantryError) -> str:
+    """`<code>: <message> (<hint>)`, in one line."""
+    return " ".join(f"{error.code}: {error}".split())

@@ -1,0 +1,192 @@
+"""A whole mesh on this machine: what `tenantry up` prepares and which processes it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenantry.errors import SetupError
+from tenantry.local import processes, server
+from tenantry.local.child import Spec
+from tenantry.local.state import StateFolder
+from tenantry.operator import OperatorHome, ServerOptions, files
+from tenantry.runtime import config
+
+HOST = "127.0.0.1"
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
+_OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME")
+_MARGIN = 2.0
+_NATS_DRAIN = 10.0
+_JOURNAL_BYTES = 10 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshOptions:
+    """How much of a mesh to run. `services` are `MODULE:ATTR`; `drain` is in seconds."""
+
+    port: int = 4222
+    """0 takes any free one."""
+    routers: int = 1
+    replicas: int = 1
+    services: tuple[str, ...] = ()
+    drain: float = 8.0
+    text_logs: bool = False
+
+
+def is_target(text: str) -> bool:
+    """Whether `text` has the form `MODULE:ATTR`."""
+    return _TARGET.fullmatch(text) is not None
+
+
+def clear_orphans(state: StateFolder) -> int:
+    """End what a supervisor that was killed has left; the caller holds the folder's lock."""
+    running = state.running()
+    if running is None:
+        return 0
+    count = processes.end(running.processes())
+    state.clear_running()
+    return count
+
+
+def choose_port(port: int) -> int:
+    """The port to use. Raises :class:`SetupError` where it is taken."""
+    if port == 0:
+        return server.free_port(HOST)
+    if not server.port_is_free(port, HOST):
+        raise SetupError(
+            f"port {port} is taken", hint="choose another with --port N, or any with --port 0"
+        )
+    return port
+
+
+def plant(
+    home: Path,
+    *,
+    name: str = "tenantry",
+    server_options: ServerOptions | None = None,
+    replicas: int = 1,
+    journal_bytes: int = _JOURNAL_BYTES,
+) -> OperatorHome:
+    """Make an operator's home with its `mesh.toml`. Raises :class:`SetupError`."""
+    made = OperatorHome.create(home, name=name, server=server_options)
+    text = re.sub(r"(?m)^replicas = 1\b", f"replicas = {replicas}", config.TEMPLATE)
+    text = text.replace(f"max_bytes = {_JOURNAL_BYTES} ", f"max_bytes = {journal_bytes} ")
+    files.write(made.path / config.FILE, text, secret=False)
+    return made
+
+
+def prepare(state: StateFolder, options: MeshOptions) -> tuple[str, list[list[Spec]]]:
+    """Make all files, choose the port: the URL, and the processes stage by stage.
+
+    The caller holds the folder's lock. Raises :class:`SetupError`.
+    """
+    clear_orphans(state)
+    program = server.find_nats_server()
+    server.check_version(program)
+    port = choose_port(options.port)
+    if not (state.operator / "home.json").exists():
+        plant(
+            state.operator,
+            # Relative to the state folder, where nats-server is started: it may be moved.
+            server_options=ServerOptions(
+                port=port, store_dir="./jetstream", resolver_dir="./accounts"
+            ),
+            journal_bytes=_journal_bytes(state.path),
+        )
+    OperatorHome.load(state.operator)
+    url = f"nats://{HOST}:{port}"
+    return url, [
+        [_nats(state, program, port)],
+        [_worker(state, url, options, "tenants", ("tenants",))],
+        [
+            *_replicas(state, url, options, "router", ("router",), options.routers),
+            *(
+                spec
+                for name, target in _named(options.services)
+                for spec in _replicas(state, url, options, name, (target,), options.replicas)
+            ),
+        ],
+    ]
+
+
+def _journal_bytes(folder: Path) -> int:
+    """JetStream reserves what a stream may hold: on a small disk ask for less, in whole GiB."""
+    gib = 1024**3
+    return min(_JOURNAL_BYTES, max(1, shutil.disk_usage(folder).free // 4 // gib) * gib)
+
+
+def _nats(state: StateFolder, program: Path, port: int) -> Spec:
+    config_file = state.operator / "server.conf"
+    return Spec(
+        name="nats-server",
+        command=(str(program), "-c", str(config_file), "-a", HOST, "-p", str(port)),
+        cwd=state.path,
+        env=dict(os.environ),
+        probe=_greets(port),
+        drain=_NATS_DRAIN,
+        orphan_signal=signal.SIGTERM,
+    )
+
+
+def _greets(port: int) -> Callable[[], Awaitable[bool]]:
+    """Whether a NATS server says hello on this port."""
+
+    async def probe() -> bool:
+        try:
+            async with asyncio.timeout(1.0):
+                reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 20)
+                try:
+                    return (await reader.readline()).startswith(b"INFO ")
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, ValueError):
+            return False
+
+    return probe
+
+
+def _replicas(
+    state: StateFolder,
+    url: str,
+    options: MeshOptions,
+    name: str,
+    targets: tuple[str, ...],
+    count: int,
+) -> list[Spec]:
+    names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+    return [_worker(state, url, options, each, targets) for each in names]
+
+
+def _worker(
+    state: StateFolder, url: str, options: MeshOptions, name: str, targets: tuple[str, ...]
+) -> Spec:
+    env = {key: value for key, value in os.environ.items() if key not in _OURS}
+    env["PYTHONUNBUFFERED"] = "1"
+    if options.text_logs:
+        env.setdefault("TENANTRY_LOG_FORMAT", "text")
+    command = (sys.executable, "-m", "tenantry", "run", *targets, "--url", url)
+    return Spec(
+        name=name,
+        command=(*command, "--state", str(state.path), "--drain", f"{options.drain:g}"),
+        cwd=Path.cwd(),
+        env=env,
+        drain=options.drain + _MARGIN,
+    )
+
+
+def _named(targets: tuple[str, ...]) -> list[tuple[str, str]]:
+    """A short name for each target: the module's last part where that is enough."""
+    short = [target.partition(":")[0].rpartition(".")[2] for target in targets]
+    taken = Counter([*short, "nats-server", "tenants", "router"])
+    return [
+        (name if taken[name] == 1 else target.replace(":", "."), target)
+        for name, target in zip(short, targets, strict=True)
+    ]
