@@ -90,6 +90,7 @@ class Rejection(TenantryError):
     def __init__(
         self,
         message: str,
+        /,
         *,
         hint: str = "",
         retry_after: float | None = None,
@@ -111,7 +112,9 @@ class BadMessage(Rejection):
 
     code, status, title = "bad_message", 400, "Malformed message"
 
-    def __init__(self, message: str, *, path: str = "$", hint: str = "", **extensions: Any) -> None:
+    def __init__(
+        self, message: str, /, *, path: str = "$", hint: str = "", **extensions: Any
+    ) -> None:
         super().__init__(message, hint=hint, path=path, **extensions)
         self.path = path
 

@@ -27,12 +27,17 @@ def configure(*, level: str | None = None, json: bool | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if as_json:
+        # Without local variables: they hold tenants' data and tokens.
+        frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         processors += [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(frames),
             structlog.processors.JSONRenderer(),
         ]
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=_is_terminal()))
+        plain = structlog.dev.plain_traceback
+        processors.append(
+            structlog.dev.ConsoleRenderer(colors=_is_terminal(), exception_formatter=plain)
+        )
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(name, 20)),
@@ -41,7 +46,7 @@ def configure(*, level: str | None = None, json: bool | None = None) -> None:
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     # nats-py logs every connection error itself; ours say the same with what follows from it.
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    logging.getLogger("nats").setLevel(logging.ERROR)
 
 
 def _is_terminal() -> bool:

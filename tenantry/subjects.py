@@ -25,7 +25,9 @@ MAX_NAME = 63
 
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,61}[a-z0-9])?", re.ASCII)
-_VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[0-9a-z]+(?:[.-][0-9a-z]+)*)?", re.ASCII)
+_NUMBER = r"(?:0|[1-9]\d{0,8})"
+_PRE = r"(?:0|[1-9]\d{0,63}|\d*[a-z-][0-9a-z-]*)"
+_VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRE}(?:\.{_PRE})*)?", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -81,9 +83,7 @@ def version_key(value: str) -> tuple[tuple[int, ...], bool, tuple[tuple[int, int
     core, _, pre = value.partition("-")
     numbers = tuple(int(part) for part in core.split("."))
     parts = tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"[.-]", pre)
-        if part
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in pre.split(".") if part
     )
     return numbers, not pre, parts
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import nats
@@ -29,6 +29,7 @@ from tenantry.operator import OperatorHome
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry.runtime import WorkerOptions
+from tenantry.subjects import PARTITIONS
 from tenantry.wire import problem
 from tests.servers import NatsBackend
 
@@ -211,6 +212,17 @@ class Mesh:
             finally:
                 await plain.close()
 
+    @asynccontextmanager
+    async def neighbours(self) -> AsyncIterator[tuple[Program, Program]]:
+        """Two tenants of one partition, so that they share a lane of every service."""
+        first = f"t{next(_numbers)}"
+        second = next(
+            name for name in (f"t{next(_numbers)}" for _ in iter(int, 1))
+            if partition(name) == partition(first)
+        )
+        async with self.program(first) as one, self.program(second) as two:
+            yield one, two
+
     async def plan(self, name: str, **fields: Any) -> str:
         """Make a plan, and return its name."""
         async with await self.insider("control") as control:
@@ -234,6 +246,40 @@ class Mesh:
     async def insider(self, role: str) -> Bus:
         """A connection inside the mesh, with a role's credentials."""
         return await Bus.connect(self.url, creds=self.home.creds_path(role), name=f"test-{role}")
+
+
+class Entry(NamedTuple):
+    """One message of the journal."""
+
+    partition: int
+    name: str
+    """`<service>.<action>`."""
+    seq: int
+    headers: dict[str, str]
+    data: bytes
+
+
+async def journal(control: Bus, tenant: str, name: str = ">") -> list[Entry]:
+    """What the journal holds of a tenant, as the control plane sees it."""
+    entries: list[Entry] = []
+    while True:
+        ask = {"seq": entries[-1].seq + 1 if entries else 1}
+        ask["next_by_subj"] = f"journal.*.{tenant}.{name}"
+        answer = await control.call("$JS.API.DIRECT.GET.JOURNAL", msgspec.json.encode(ask))
+        headers = dict(answer.headers or {})
+        if headers.get("Status") == "404":
+            return entries
+        subject = headers["Nats-Subject"].split(".", 3)
+        seq = int(headers["Nats-Sequence"])
+        entries.append(Entry(int(subject[1]), subject[3], seq, headers, answer.data))
+
+
+def partition(tenant: str) -> int:
+    """NATS's own: FNV-1a of the token, modulo the number of partitions."""
+    number = 2166136261
+    for byte in tenant.encode():
+        number = (number ^ byte) * 16777619 % 2**32
+    return number % PARTITIONS
 
 
 async def _is_known(client: Client) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -75,6 +76,13 @@ async def emit_then_fail(ctx: Context, note: Note) -> Note:
     raise RuntimeError("secret-inside")
 
 
+@notes.request("emit_then_unencodable", public=True, timeout=5.0)
+async def emit_then_unencodable(ctx: Context, note: Note) -> Note:
+    """Emit, then answer what can't be sent: nothing may be published."""
+    ctx.emit(noted, Noted(note.text))
+    return Note(object())  # type: ignore[arg-type]
+
+
 @notes.request("private", timeout=5.0)
 async def private(ctx: Context, note: Note) -> Note:
     """Only for services of the mesh."""
@@ -87,24 +95,66 @@ async def relay(ctx: Context, note: Note) -> Note:
     return await ctx.request("notes.private", note, type=Note)
 
 
+class Mingled(Struct, frozen=True):
+    """Whose a handler thought it was, in all the ways there are to think so."""
+
+    contexts: tuple[str, ...]
+    kept: str
+    asked: str
+
+
+@notes.request("mingle", public=True)
+async def mingle(ctx: Context, note: Note) -> Mingled:
+    """Do all that could be mixed up with another tenant's."""
+    name = f"mingled.{note.count}"
+    await ctx.state.put(name, note)
+    in_thread = await asyncio.to_thread(lambda: current().tenant)
+    in_task = await asyncio.create_task(_tenant_after_a_while())
+    asked = await ctx.request("followers.whose", note, type=Note)
+    kept = await ctx.state.get(name, Note)
+    assert kept is not None
+    return Mingled((ctx.tenant, current().tenant, in_thread, in_task), kept.value.text, asked.text)
+
+
+async def _tenant_after_a_while() -> str:
+    await asyncio.sleep(0.001)
+    return current().tenant
+
+
+async def fail(how: str) -> None:
+    """Fail in the way that is asked for; other ways are no failure."""
+    match how:
+        case "raise":
+            raise RuntimeError("secret-inside")
+        case "chained":
+            raise KeyError("secret-inside") from ValueError("secret-inside")
+        case "timeout":
+            raise TimeoutError
+        case "cancel":
+            raise asyncio.CancelledError
+        case "exit":
+            sys.exit("secret-inside")
+        case "hang":
+            await asyncio.sleep(3600)
+        case "reject":
+            raise errors.Conflict("as asked", hint="do not ask", field="text")
+        case "reject_unencodable":
+            raise errors.Conflict("as asked", member=object())
+        case "reject_none":
+            raise errors.Conflict(None)  # type: ignore[arg-type]
+        case "reject_lines":
+            raise errors.Conflict("one\r\ntwo: three")
+
+
 @notes.request("bad", public=True, timeout=0.5)
 async def bad(ctx: Context, note: Note) -> Note:
     """Fail in the way that is asked for."""
+    await fail(note.text)
     match note.text:
-        case "raise":
-            raise RuntimeError("secret-inside")
-        case "reject":
-            raise errors.Conflict("as asked", hint="do not ask", field="text")
-        case "hang":
-            await asyncio.sleep(3600)
-        case "cancel":
-            raise asyncio.CancelledError
         case "type":
             return "not a note"  # type: ignore[return-value]
         case "unencodable":
             return Note(object())  # type: ignore[arg-type]
-        case "timeout":
-            raise TimeoutError
     return note
 
 
@@ -119,17 +169,16 @@ async def remember(ctx: Context, note: Note) -> None:
         await ctx.state.update("texts", texts, entry.revision)
 
 
-failures: dict[str, int] = {}
-"""How often `stumble` still fails, by tenant."""
+failures: dict[str, list[str]] = {}
+"""How the next runs of `stumble` fail, by tenant."""
 
 
-@notes.command("stumble", public=True, timeout=1.0)
+@notes.command("stumble", public=True, timeout=0.5)
 async def stumble(ctx: Context, note: Note) -> None:
-    """Fail as often as `failures` says, after emitting, then remember."""
+    """Emit, fail where `failures` says so, else remember."""
     ctx.emit(noted, Noted(note.text, ctx.attempt))
-    if failures.get(ctx.tenant, 0) > 0:
-        failures[ctx.tenant] -= 1
-        raise RuntimeError("stumbled")
+    if planned := failures.get(ctx.tenant):
+        await fail(planned.pop(0))
     await remember(ctx, note)
 
 
@@ -154,11 +203,59 @@ async def follow(ctx: Context, event: Noted) -> None:
         await ctx.state.update("texts", texts, entry.revision)
 
 
+@followers.request("whose")
+async def whose(ctx: Context, note: Note) -> Note:
+    """Whose this is, and what it says."""
+    return Note(f"{ctx.tenant}:{note.text}")
+
+
 @followers.request("texts", public=True)
 async def followed(ctx: Context) -> Texts:
     """What was followed."""
     entry = await ctx.state.get("texts", Texts)
     return entry.value if entry else Texts()
+
+
+class Kept(Struct, frozen=True):
+    """Texts in the order of their first handling, and the ids of their messages."""
+
+    texts: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+class Memory:
+    """A service that keeps each text once, however often it is delivered.
+
+    `handled` is what this instance has handled, `gate` holds its handlers back while it is shut.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.service = Service(name, **options)
+        self.kept = self.service.event("kept", Noted)
+        self.service.command("keep", public=True)(self.keep)
+        self.service.request("texts", public=True)(self.texts)
+        self.handled: list[tuple[str, str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def keep(self, ctx: Context, note: Note) -> None:
+        """Keep a text, and say so."""
+        await self.gate.wait()
+        self.handled.append((ctx.tenant, note.text))
+        entry = await ctx.state.get("kept", Kept)
+        kept = entry.value if entry else Kept()
+        if ctx.message_id not in kept.ids:
+            kept = Kept((*kept.texts, note.text), (*kept.ids, ctx.message_id))
+            if entry is None:
+                await ctx.state.create("kept", kept)
+            else:
+                await ctx.state.update("kept", kept, entry.revision)
+        ctx.emit(self.kept, Noted(note.text, ctx.attempt))
+
+    async def texts(self, ctx: Context) -> Texts:
+        """What was kept."""
+        entry = await ctx.state.get("kept", Kept)
+        return Texts(entry.value.texts) if entry else Texts()
 
 
 def counting(name: str, version: str = "1.0.0", **options: Any) -> Service:

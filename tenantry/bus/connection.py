@@ -14,16 +14,17 @@ import functools
 import random
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client as NatsClient
+from nats.aio.client import Client
 from nats.aio.msg import Msg as Message
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from tenantry import tasks
 from tenantry.errors import (
     BadSubject,
     ConnectionFailed,
@@ -50,6 +51,21 @@ _LOST = (nats.errors.UnexpectedEOF, OSError)
 log = structlog.get_logger("tenantry.bus")
 
 
+class NatsClient(Client):
+    """nats-py's client without the trap that a cancelled flush lays.
+
+    Its read loop ends, without a word and for good, at the PONG for a flush that was cancelled or
+    timed out meanwhile (seen in 2.16.0): the connection stays open and hears nothing any more.
+    """
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+            self._pings_outstanding = 0
+        else:
+            await super()._process_pong()
+
+
 class Subscription:
     """One subscription, which outlives the connections it is laid on."""
 
@@ -59,10 +75,17 @@ class Subscription:
         self._bus = bus
         self._callback = callback
         self._laid: NatsSubscription | None = None
+        self._stopped = False
 
     async def lay(self, client: NatsClient) -> None:
-        """Subscribe on this client."""
-        self._laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)
+        """Subscribe on this client, unless it was stopped meanwhile."""
+        if self._stopped:
+            return
+        laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)
+        if self._stopped:
+            await laid.unsubscribe()
+        else:
+            self._laid = laid
 
     async def _guarded(self, message: Message) -> None:
         """nats-py ends a subscription silently when its callback raises CancelledError."""
@@ -78,11 +101,11 @@ class Subscription:
 
     async def stop(self) -> None:
         """Receive no more, but first handle what has already come."""
+        self._stopped = True
         self._bus.forget(self)
         laid, self._laid = self._laid, None
         if laid is not None:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await laid.drain()  # type: ignore[no-untyped-call]
+            await self._bus.unless_lost(laid.drain())  # type: ignore[no-untyped-call]
 
 
 class Bus:
@@ -103,6 +126,7 @@ class Bus:
         self._patience = patience
         self._client: NatsClient | None = None
         self._ready = asyncio.Event()
+        self._lost = asyncio.Event()
         self._closing = False
         self._healing: asyncio.Task[None] | None = None
         self._subscriptions: list[Subscription] = []
@@ -147,14 +171,18 @@ class Bus:
             try:
                 async with asyncio.timeout(_CONNECT):
                     await self._open(client, url)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
+                if client.is_connected:
+                    self._client = client
+                    self._lost = asyncio.Event()
+                    self._ready.set()
+                    return
+                failures.append(f"{url}: closed at once")
+            except Exception as error:  # noqa: BLE001  (nats-py lets through what it meets)
                 failures.append(f"{url}: {_reason(self._trouble or error)}")
-                with contextlib.suppress(Exception):
-                    await client.close()
-                continue
-            self._client = client
-            self._ready.set()
-            return
+            finally:
+                if self._client is not client:
+                    with contextlib.suppress(Exception):
+                        await client.close()
         raise ConnectionFailed(
             f"can't connect to NATS: {'; '.join(failures)}",
             hint="check the URL and the credentials, and that the server is up",
@@ -162,6 +190,8 @@ class Bus:
 
     async def _open(self, client: NatsClient, url: str) -> None:
         self._trouble = None
+        if self._creds:
+            creds_files.parse(creds_files.load(Path(self._creds)))  # says better what is wrong
         await client.connect(
             url,
             name=self.name,
@@ -176,15 +206,19 @@ class Bus:
             closed_cb=functools.partial(self._closed, client),
             error_cb=self._error,
         )
-        for subscription in self._subscriptions:
+        for subscription in list(self._subscriptions):
             await subscription.lay(client)
         await _settle(client)
 
     async def _closed(self, client: NatsClient) -> None:
+        self._gone(client)
+
+    def _gone(self, client: NatsClient) -> None:
         if self._client is not client:
             return
         self._client = None
         self._ready.clear()
+        self._lost.set()
         self._fail_calls(Unavailable("the connection to NATS was lost"))
         if not self._closing:
             log.warning("connection lost", name=self.name, why=_reason(client.last_error))
@@ -205,13 +239,22 @@ class Bus:
             else:
                 self._refused = False
                 log.info("connected again", name=self.name)
-                for listener in self._listeners:
+                for listener in list(self._listeners):
                     listener()
                 return
 
-    def on_reconnect(self, listener: Callable[[], None]) -> None:
-        """Call `listener` each time the connection is back and its subscriptions are laid."""
+    def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` each time the connection is back and its subscriptions are laid.
+
+        Returns a function that ends this.
+        """
         self._listeners.append(listener)
+
+        def forget() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return forget
 
     @property
     def connected(self) -> bool:
@@ -227,8 +270,10 @@ class Bus:
     async def close(self) -> None:
         """Send what is pending and close."""
         self._closing = True
+        self._ready.set()  # who waits for a connection learns that none will come
         if self._healing is not None:
             self._healing.cancel()
+            await asyncio.wait({self._healing})
         await self.flush()
         client = self._client
         if client is not None:
@@ -258,7 +303,7 @@ class Bus:
         limit and :class:`BadSubject`.
         """
         client = self._client
-        if client is None:
+        if client is None or client.is_closed:
             client = await self._wait()
         try:
             await client.publish(subject, payload, reply, headers)
@@ -349,6 +394,7 @@ class Bus:
         """Subscribe; when this returns, the server knows.
 
         Callbacks of one subscription run one after another: start a task for long work.
+        Raises :class:`BadSubject`, and :class:`Unavailable` when NATS stays away.
         """
         subscription = Subscription(self, subject, queue, callback)
         client = self._client or await self._wait()
@@ -356,6 +402,9 @@ class Bus:
         try:
             await subscription.lay(client)
             await _settle(client)
+        except nats.errors.BadSubjectError:
+            self.forget(subscription)  # else no connection would ever be laid again
+            raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None
         except (nats.errors.Error, OSError):
             pass  # it is in the list: the next connection lays it
         return subscription
@@ -365,16 +414,28 @@ class Bus:
         with contextlib.suppress(ValueError):
             self._subscriptions.remove(subscription)
 
+    async def unless_lost(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do this on the connection of now, or leave it when that is lost: it might never end."""
+        doing, lost = asyncio.create_task(work), asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait({doing, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await tasks.end(doing, lost)
+            if not doing.cancelled():
+                doing.exception()  # seen: the connection's own end says what there is to say
+
     # --- inside --------------------------------------------------------------------------------
 
     async def _wait(self) -> NatsClient:
-        if self._closing:
-            raise Unavailable("the connection to NATS is closed")
-        if self._refused:
-            raise NotAllowed("NATS refuses the credentials: revoked, expired or unknown")
+        if self._client is not None and self._client.is_closed:
+            self._gone(self._client)  # nats-py has not told us yet
         try:
             async with asyncio.timeout(self._patience):
                 while self._client is None:
+                    if self._closing:
+                        raise Unavailable("the connection to NATS is closed")
+                    if self._refused:
+                        raise NotAllowed("NATS refuses the credentials: revoked, expired, unknown")
                     await self._ready.wait()
         except TimeoutError:
             raise Unavailable("NATS is away") from None
@@ -407,7 +468,7 @@ class Bus:
             return
         log.error("not allowed", name=self.name, what=denied[1], subject=denied[2])
         for subject, settle in list(self._calls.values()):
-            if subject == denied[2]:
+            if subject.lower() == denied[2].lower():  # nats-py tells it in lower case
                 settle(NotAllowed(f"the credentials do not allow {denied[1]} to {subject}"))
 
     def _fail_calls(self, rejection: Rejection) -> None:

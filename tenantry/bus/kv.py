@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 import structlog
 
+from tenantry import tasks
 from tenantry.bus import jetstream
 from tenantry.bus.connection import Bus, Message
 from tenantry.bus.pull import Pull
@@ -127,6 +128,8 @@ class Table(Generic[T]):
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._seen: set[str] | None = None
+        self._end = 0
+        self._forget: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -141,7 +144,7 @@ class Table(Generic[T]):
 
     async def start(self, *, timeout: float = 30.0) -> None:
         """Load the bucket and keep it current; returns when everything of now is loaded."""
-        self._bucket.bus.on_reconnect(self._restart.set)
+        self._forget = self._bucket.bus.on_reconnect(self._restart.set)
         self._task = asyncio.create_task(self._watch())
         loaded = asyncio.create_task(self._full.wait())
         done, _ = await asyncio.wait(
@@ -154,10 +157,8 @@ class Table(Generic[T]):
 
     async def stop(self) -> None:
         """Watch no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        self._forget()
+        await tasks.end(self._task)
 
     async def reach(self, revision: int, *, timeout: float = 5.0) -> None:
         """Return when the table has seen `revision`."""
@@ -215,8 +216,9 @@ class Table(Generic[T]):
                     await self._restart.wait()
                     return
             behind = self.revision
-            state = await self._bucket.status()
-            if self._filter == ">" and self.revision == behind != state["last_seq"]:
+            end = (await self._bucket.status())["last_seq"]
+            if self._filter == ">" and self.revision == behind and end not in (behind, self._end):
+                self._end = end  # once for each: what had this number may have been purged
                 log.warning("watch fell behind", bucket=self._bucket.name, at=behind)
                 return
 
@@ -258,4 +260,7 @@ class Table(Generic[T]):
 
     def _tell(self, key: str, value: T | None) -> None:
         if self._changed is not None:
-            self._changed(key, value)
+            try:
+                self._changed(key, value)
+            except Exception:
+                log.exception("listener failed", bucket=self._bucket.name, key=key)

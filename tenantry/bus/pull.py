@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from tenantry import tasks
 from tenantry.bus.connection import Bus, Message, Subscription
 from tenantry.errors import Rejection
 
@@ -54,11 +55,12 @@ class Pull:
         self._reply = f"{bus.inbox}.pull.{consumer}"
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
+        self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Begin to read."""
         self._subscription = await self._bus.subscribe(f"{self._reply}.*", self._on_message)
-        self._bus.on_reconnect(self._reset)
+        self._forget = self._bus.on_reconnect(self._reset)
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -77,10 +79,8 @@ class Pull:
 
     async def stop(self) -> None:
         """Ask for no more; what is under way still reaches `receive`, or is delivered anew."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        self._forget()
+        await tasks.end(self._task)
         if self._subscription is not None:
             await self._subscription.stop()
         self._pin = ""
@@ -162,8 +162,11 @@ class Pull:
             self._lost()
         if keepalive and status == "409":
             # There are messages but no room: ask again only after a while.
-            asyncio.get_running_loop().call_later(EXPIRES, self._wake.set)
             self._open[name] = 0
-            asyncio.get_running_loop().call_later(EXPIRES, self._open.pop, name, None)
+            asyncio.get_running_loop().call_later(EXPIRES, self._end, name)
         else:
             self._wake.set()
+
+    def _end(self, name: str) -> None:
+        self._open.pop(name, None)
+        self._wake.set()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
+import structlog
+
+from tenantry import logs
 from tenantry.cli import output
 from tenantry.errors import TenantryError
 from tenantry.local import notify
@@ -25,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from tenantry.cli.app import app
 
+    _quiet()
     try:
         result = app(
             sys.argv[1:] if arguments is None else list(arguments),
@@ -45,6 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return result if isinstance(result, int) else 0
+
+
+def _quiet() -> None:
+    """A command says in its own words what went wrong; `run` sets up logs for itself."""
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    if "TENANTRY_LOG_LEVEL" in os.environ:
+        logs.configure()
+    else:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def _fail(line: str, code: int) -> int:

@@ -1,15 +1,26 @@
-"""The command tree. Commands are imported when they are used, so that each starts fast."""
+"""The command tree: which command is where, and the examples in its help text."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from typing import Any
+
 from cyclopts import App, Group
 
+from tenantry import __version__
+from tenantry.cli import mesh, messages, nats, run, services, status, tenants
 from tenantry.cli.usage import examples
+
+_MESH = Group("A mesh on this machine", sort_key=1)
+_TENANTS = Group("Tenants and their messages", sort_key=2)
+_RUN = Group("Production and development", sort_key=3)
+_order = itertools.count()
 
 app = App(
     name="tenantry",
     help="A multi-tenant, event-driven mesh of Python workers on NATS.",
-    version=lambda: _version(),
+    version=__version__,
     help_format="plaintext",
     help_epilogue=examples(
         "tenantry up -d examples.shop.orders:service   # a mesh with one service",
@@ -21,38 +32,57 @@ app = App(
 )
 
 
-def _version() -> str:
-    from tenantry import __version__
-
-    return __version__
-
-
-def _command(where: str, group: Group, summary: str, *lines: str) -> None:
-    """Register `module:attribute` of this package, with examples for its help text."""
-    more = {"help_epilogue": examples(*lines)} if lines else {}
-    name = where.partition(":")[2]
-    app.command(f"tenantry.cli.{where}", name=name, group=group, help=summary, **more)
+def _command(group: Group, command: Callable[..., Any], *lines: str) -> None:
+    """Register a command with examples for its help text."""
+    app.command(command, group=group, help_epilogue=examples(*lines), sort_key=next(_order))
 
 
-_MESH = Group("A mesh on this machine", sort_key=1)
-_TENANTS = Group("Tenants and their messages", sort_key=2)
-_RUN = Group("Production and development", sort_key=3)
+def _commands(group: Group, commands: App) -> None:
+    """Register a noun with commands of its own."""
+    commands.group, commands.sort_key = (group,), next(_order)
+    app.command(commands)
+
 
 _command(
-    "mesh:up",
     _MESH,
-    "Run a whole mesh on this machine.",
+    mesh.up,
     "tenantry up                              # without services",
     "tenantry up shop.orders:service          # with one; Ctrl-C stops all",
     "tenantry up -d --replicas 2 shop.orders:service shop.ledger:service",
     "tenantry up -d --port 0 --state /tmp/a   # a second mesh beside the first",
 )
-_command("mesh:down", _MESH, "Stop it.", "tenantry down", "tenantry down --state /tmp/a")
+_command(_MESH, mesh.down, "tenantry down", "tenantry down --state /tmp/a")
+_command(_MESH, status.status, "tenantry status", "tenantry status -o json")
+
+_commands(_TENANTS, tenants.app)
+_command(_TENANTS, tenants.plans, "tenantry plans", "tenantry plans -o json")
 _command(
-    "run:run",
+    _TENANTS,
+    messages.request,
+    """tenantry request acme orders.place '{"sku": "A-1", "quantity": 2}'""",
+    "tenantry request acme ledger.total | jq .cents",
+    "tenantry request acme orders.place @order.json --timeout 2",
+)
+_command(
+    _TENANTS,
+    messages.publish,
+    "tenantry publish acme orders.import @orders.json",
+    "generate | tenantry publish acme orders.import - --id batch-17",
+)
+_command(
+    _TENANTS,
+    services.services,
+    "tenantry services",
+    "tenantry services orders",
+    "tenantry services -o json",
+)
+
+_command(
     _RUN,
-    "Run one worker in this process.",
+    run.run,
     "tenantry run shop.orders:service shop.ledger:service",
-    "tenantry run router --url nats://nats-1:4222,nats://nats-2:4222 --home /etc/tenantry",
+    "tenantry run router --url nats://nats-1:4222,nats://nats-2:4222 --home DIR",
     "tenantry run tenants --home /etc/tenantry",
 )
+_commands(_RUN, nats.app)
+# Here: demo, subjects, schemas.

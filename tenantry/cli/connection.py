@@ -6,29 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from tenantry.bus import Bus
+from tenantry.cli import options
 from tenantry.errors import ConnectionFailed, SetupError
 from tenantry.local import state as state_folder
 from tenantry.local.state import StateFolder
 from tenantry.operator import creds as creds_files
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
-GROUP = Group("Connection", sort_key=100)
-
-StateOption = Annotated[
-    Path,
-    Parameter(
-        name="--state",
-        env_var="TENANTRY_STATE",
-        group=GROUP,
-        help="the state folder of a mesh on this machine, as `tenantry up` makes it",
-    ),
-]
 
 
-@Parameter(name="*", group=GROUP)
+@Parameter(name="*", group=options.CONNECTION)
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """Options go before the environment, and that before the state folder."""
@@ -50,7 +40,7 @@ class Connection:
             help="the operator's directory; by default `operator` in the state folder",
         ),
     ] = None
-    state: StateOption = state_folder.DEFAULT
+    state: options.State = state_folder.DEFAULT
 
     @property
     def folder(self) -> StateFolder:
@@ -76,7 +66,7 @@ class Connection:
                 f"no credentials of the role {role}: {path} is missing",
                 hint="start a mesh here with `tenantry up`, or give --creds FILE or --home DIR",
             )
-        tenant = creds_files.tenant_of(creds_files.load(path))
+        tenant = _holder(path)
         if tenant is not None:
             raise SetupError(
                 f"{path} holds credentials of the tenant {tenant}, not of the role {role}",
@@ -97,7 +87,7 @@ class Connection:
                 hint=f"give --creds FILE, or make some with `tenantry tenants create {tenant}` or "
                 f"`tenantry tenants credentials issue {tenant}`",
             )
-        holder = creds_files.tenant_of(creds_files.load(found))
+        holder = _holder(found)
         if holder != tenant:
             whose = f"the tenant {holder}" if holder else "the mesh"
             raise SetupError(
@@ -124,3 +114,12 @@ class Connection:
 
 
 DEFAULT = Connection()
+
+
+def _holder(path: Path) -> str | None:
+    """Whose credentials these are: a tenant's, or None for the mesh's."""
+    text = creds_files.load(path)
+    try:
+        return creds_files.tenant_of(text)
+    except SetupError as error:
+        raise SetupError(f"{path}: {error.message}", hint=error.hint) from None

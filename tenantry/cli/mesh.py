@@ -7,18 +7,16 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from tenantry.cli import detach, loop, output
-from tenantry.cli.connection import StateOption
+from tenantry.cli import background, loop, options, output
 from tenantry.cli.usage import UsageError
 from tenantry.errors import SetupError
-from tenantry.local import mesh, notify, processes, state
-from tenantry.local.state import Running, StateFolder
+from tenantry.local import mesh, notify, state
+from tenantry.local.state import StateFolder
 from tenantry.local.supervisor import Echo, Supervisor
 
 _DOWN_PATIENCE = 60.0
@@ -38,7 +36,7 @@ def up(
     quiet: Annotated[
         bool, Parameter(negative="", help="do not show what the processes log")
     ] = False,
-    state: StateOption = state.DEFAULT,
+    state: options.State = state.DEFAULT,
 ) -> None:
     """Run a whole mesh on this machine: NATS, the control plane, routers and your services.
 
@@ -50,9 +48,10 @@ def up(
             raise UsageError(f"{each!r} is not MODULE:ATTR", hint="as in shop.orders:service")
     folder = StateFolder.open(state)
     if detach:
-        _detached(folder)
+        line = _arguments(target, routers=routers, replicas=replicas, port=port, state=state)
+        output.line(f"ready {background.start(line, folder.logs / 'up.log')}")
         return
-    options = mesh.MeshOptions(
+    wanted = mesh.MeshOptions(
         port=port,
         routers=routers,
         replicas=replicas,
@@ -60,19 +59,19 @@ def up(
         text_logs=sys.stderr.isatty(),
     )
     with folder.locked():
-        loop.run(_supervise(folder, options, echo=None if quiet else _echo()))
+        loop.run(_supervise(folder, wanted, echo=None if quiet else _echo()))
     output.note("tenantry: stopped")
 
 
-def _detached(folder: StateFolder) -> None:
-    arguments = [each for each in sys.argv[1:] if each not in {"-d", "--detach"}]
-    url = detach.start([*arguments, "--quiet"], folder.logs / "up.log")
-    output.line(f"ready {url}")
+def _arguments(target: tuple[str, ...], **options: object) -> list[str]:
+    """The command line of the supervisor that runs in the background."""
+    pairs = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    return ["up", "--quiet", *pairs, *target]
 
 
-async def _supervise(folder: StateFolder, options: mesh.MeshOptions, echo: Echo | None) -> None:
+async def _supervise(folder: StateFolder, wanted: mesh.MeshOptions, echo: Echo | None) -> None:
     stop = asyncio.Event()
-    url, stages = mesh.prepare(folder, options)
+    url, stages = mesh.prepare(folder, wanted)
     supervisor = Supervisor(
         folder, url, stages, say=lambda text: output.note(f"tenantry: {text}"), echo=echo
     )
@@ -105,7 +104,7 @@ def _echo() -> Echo:
     return echo
 
 
-def down(*, state: StateOption = state.DEFAULT) -> None:
+def down(*, state: options.State = state.DEFAULT) -> None:
     """Stop the mesh of a state folder, and return when it has stopped."""
     folder = StateFolder(state)
     if not folder.in_use():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tenantry.errors import TenantryError
+from tenantry.errors import BadMessage, TenantryError
 
 Format = Literal["table", "json"]
 
@@ -90,5 +90,7 @@ def duration(seconds: float) -> str:
 
 
 def error_line(error: TenantryError) -> str:
-    """`<code>: <message> (<hint>)`, in one line."""
-    return " ".join(f"{error.code}: {error}".split())
+    """`<code>: <message> (<hint>)`, in one line; with the place in the body where there is one."""
+    where = f" at {error.path}" if isinstance(error, BadMessage) and error.path != "$" else ""
+    hint = f" ({error.hint})" if error.hint else ""
+    return " ".join(f"{error.code}: {error.message}{where}{hint}".split())

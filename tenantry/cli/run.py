@@ -31,9 +31,9 @@ def run(
     """
     if not target:
         raise UsageError("nothing to run", hint="name a worker or services, see --help")
-    logs.configure()
     names = [targets.check(each) for each in target]
     worker = _worker(names, drain, at)
+    logs.configure()
     loop.run(_serve(worker, " ".join(names)))
 
 

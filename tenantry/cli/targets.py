@@ -28,7 +28,7 @@ def worker_class(entry: EntryPoint) -> Any:
     """Import a shipped worker. Raises :class:`SetupError`."""
     try:
         return entry.load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever that package does at import)
         raise _not_importable(entry.value, error) from None
 
 
@@ -75,7 +75,7 @@ def _module(name: str) -> Any:
         raise _not_importable(name, error) from None
     except DeclarationError as error:
         raise DeclarationError(f"{error.message}, {_where(error)}", hint=error.hint) from None
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever it does at import)
         raise _not_importable(name, error) from None
 
 

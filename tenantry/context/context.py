@@ -153,8 +153,8 @@ class Context:
         self._check()
         if event.service != self.service:
             raise DeclarationError(f"{self.service} can't emit {event.service}.{event.name}")
-        if not isinstance(body, event.type):
-            raise TypeError(f"{event.name} takes a {event.type.__name__}, not {type(body)}")
+        if not isinstance(body, codec.classes(event.type)):
+            raise TypeError(f"{event.name} takes {event.type}, not a {type(body).__name__}")
         self._stage(Address(self.tenant, self.service, event.name), body)
 
     def send(self, command: str, body: Any) -> None:

@@ -114,12 +114,19 @@ class KeyRing:
         self._seen: dict[str, Claims] = {}
         self._size = size
 
-    def replace(self, keys: Mapping[str, tuple[str, float | None]]) -> None:
-        """Take these keys (key id → public key in base64url, time retired) for the former ones."""
-        self._keys = {
-            kid: _Key(VerifyKey(_unb64(public)), retired) for kid, (public, retired) in keys.items()
-        }
+    def replace(self, keys: Mapping[str, tuple[str, float | None]]) -> list[str]:
+        """Take these keys (key id → public key in base64url, time retired) for the former ones.
+
+        Returns the ids of those that are no keys; one of them must not keep the others out.
+        """
+        self._keys, bad = {}, []
+        for kid, (public, retired) in keys.items():
+            try:
+                self._keys[kid] = _Key(VerifyKey(_unb64(public)), retired)
+            except ValueError:
+                bad.append(kid)
         self._seen.clear()
+        return bad
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -156,7 +163,7 @@ class KeyRing:
                 raise BadContext("the tenant context is signed by an unknown key")
             key.verify.verify(head + b"." + body, _unb64(signature))
             claims = _decode_claims(_unb64(body))
-        except (ValueError, TypeError, BadSignatureError, msgspec.MsgspecError):
+        except (ValueError, TypeError, RecursionError, BadSignatureError, msgspec.MsgspecError):
             raise BadContext("the tenant context is malformed or forged") from None
         if not subjects.is_tenant(claims.tenant):
             raise BadContext("the tenant context names no tenant")

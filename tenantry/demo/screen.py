@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -14,7 +15,7 @@ from rich.table import Table
 from tenantry.demo.checks import Check
 from tenantry.demo.shopper import Shopper
 
-_COLUMNS = ("sent", "answered", "limited", "unavailable", "no answer", "p50 ms", "p99 ms")
+_COLUMNS = ("sent", "answered", "limited", "unserved", "lost", "p50 ms", "p99 ms")
 
 
 class Screen:
@@ -26,7 +27,8 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line of the story."""
-        self.console.print(f"[dim]{time.monotonic() - self._begin:5.1f} s[/dim]  {text}")
+        stamp = f"[dim]{time.monotonic() - self._begin:5.1f} s[/dim]"
+        self.console.print(f"{stamp}  {text}", soft_wrap=True)
 
     @asynccontextmanager
     async def watching(
@@ -63,12 +65,13 @@ class Screen:
         """Each claim, and whether it held."""
         for check in checks:
             mark = "[green]ok[/green]  " if check.held else "[red]FAIL[/red]"
-            self.console.print(f"{mark} {check.claim} [dim]({check.figures})[/dim]")
+            text = f"{mark} {check.claim} [dim]({check.figures})[/dim]"
+            self.console.print(text, soft_wrap=True)
 
 
 def table(shoppers: Sequence[Shopper], plans: Mapping[str, str]) -> Table:
     """One row a tenant."""
-    rows = Table("tenant", "plan")
+    rows = Table("tenant", "plan", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in _COLUMNS:
         rows.add_column(column, justify="right")
     for shopper in shoppers:

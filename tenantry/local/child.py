@@ -33,13 +33,16 @@ _LONGEST_LINE = 1_048_576
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What to run. Without a `probe`, the child says itself when it is ready (see `notify`)."""
+    """What to run.
+
+    `probe` returns when the child is ready; without it, the child says so itself (see `notify`).
+    """
 
     name: str
     command: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
-    probe: Callable[[], Awaitable[bool]] | None = None
+    probe: Callable[[], Awaitable[None]] | None = None
     drain: float = 10.0
     """How long it may take to stop, seconds; then it is killed."""
     orphan_signal: signal.Signals = signal.SIGKILL
@@ -187,18 +190,10 @@ class Child:
     async def _ready(self, pipe: int | None) -> str:
         """Return when the child is ready: nothing, or why it never will be."""
         if pipe is None:
-            while self.spec.probe is not None and not await self.spec.probe():
-                await asyncio.sleep(0.02)
+            if self.spec.probe is not None:
+                await self.spec.probe()
             return ""
-        reader = asyncio.StreamReader()
-        with os.fdopen(pipe, "rb", 0) as file:
-            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reader), file
-            )
-            try:
-                line = await reader.readline()
-            finally:
-                transport.close()
+        line = await _read_once(pipe)
         if not line:  # it closed the pipe without a word: its end will tell
             await asyncio.Event().wait()
         good, text = notify.read(line)
@@ -243,3 +238,20 @@ class Child:
     def _set(self, **changes: object) -> None:
         self.status = msgspec.structs.replace(self.status, **changes)
         self._changed()
+
+
+async def _read_once(pipe: int) -> bytes:
+    """The first that comes through a pipe: a whole line, as it is written at once; then close."""
+    event_loop = asyncio.get_running_loop()
+    came: asyncio.Future[bytes] = event_loop.create_future()
+
+    def readable() -> None:
+        if not came.done():
+            came.set_result(os.read(pipe, _CHUNK))
+
+    event_loop.add_reader(pipe, readable)
+    try:
+        return await came
+    finally:
+        event_loop.remove_reader(pipe)
+        os.close(pipe)

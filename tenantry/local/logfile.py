@@ -34,7 +34,8 @@ class LogFile:
         if text:
             self.last.append(text)
             if self._echo is not None:
-                self._echo(text)
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    self._echo(text)
 
     def _append(self, line: bytes) -> None:
         if self._file is None:

@@ -24,6 +24,7 @@ HOST = "127.0.0.1"
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 _OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME")
 _MARGIN = 2.0
+_POLL = 0.02
 _NATS_DRAIN = 10.0
 _JOURNAL_BYTES = 10 * 1024**3
 
@@ -97,7 +98,7 @@ def prepare(state: StateFolder, options: MeshOptions) -> tuple[str, list[list[Sp
             state.operator,
             # Relative to the state folder, where nats-server is started: it may be moved.
             server_options=ServerOptions(
-                port=port, store_dir="./jetstream", resolver_dir="./accounts"
+                port=port, store_dir="./data", resolver_dir="./data/accounts"
             ),
             journal_bytes=_journal_bytes(state.path),
         )
@@ -130,27 +131,32 @@ def _nats(state: StateFolder, program: Path, port: int) -> Spec:
         command=(str(program), "-c", str(config_file), "-a", HOST, "-p", str(port)),
         cwd=state.path,
         env=dict(os.environ),
-        probe=_greets(port),
+        probe=_greeted(port),
         drain=_NATS_DRAIN,
         orphan_signal=signal.SIGTERM,
     )
 
 
-def _greets(port: int) -> Callable[[], Awaitable[bool]]:
-    """Whether a NATS server says hello on this port."""
+def _greeted(port: int) -> Callable[[], Awaitable[None]]:
+    """Waits until a NATS server says hello on this port."""
 
-    async def probe() -> bool:
-        try:
-            async with asyncio.timeout(1.0):
-                reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 20)
-                try:
-                    return (await reader.readline()).startswith(b"INFO ")
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError, ValueError):
-            return False
+    async def wait() -> None:
+        while not await _greets(port):  # noqa: ASYNC110  (it is another process)
+            await asyncio.sleep(_POLL)
 
-    return probe
+    return wait
+
+
+async def _greets(port: int) -> bool:
+    try:
+        async with asyncio.timeout(1.0):
+            reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 20)
+            try:
+                return (await reader.readline()).startswith(b"INFO ")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
 
 
 def _replicas(

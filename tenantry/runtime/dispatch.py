@@ -71,7 +71,7 @@ class Dispatcher:
         if len(self._running) >= self._limit:
             full = Unavailable(f"{self._service.name} is busy", retry_after=1.0)
             parent = trace.extract(message.headers)
-            await self._reject(message, full, (parent or trace.new()).trace_id)
+            await self._reject(handler, message, full, (parent or trace.new()).trace_id)
             return
         task = asyncio.create_task(self._answer(handler, message))
         self._running.add(task)
@@ -96,7 +96,7 @@ class Dispatcher:
                 except Rejection as rejection:
                     error = rejection.code
                     span.failed(error)
-                    await self._reject(message, rejection, span.trace.trace_id)
+                    await self._reject(handler, message, rejection, span.trace.trace_id)
                 else:
                     await self._bus.answer(message, body)
             self.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
@@ -118,11 +118,15 @@ class Dispatcher:
                 deadline=deadline,
             )
         body = handler.decode(message.data)
-        result = await self._run(handler, context, body, deadline - now, hop.trace_id)
-        return codec.encode(result)
+        return await self._run(handler, context, body, deadline - now, hop.trace_id)
 
-    async def _reject(self, message: Message, rejection: Rejection, trace_id: str) -> None:
-        fields, body = problem.dump(rejection, trace_id)
+    async def _reject(
+        self, handler: Handler, message: Message, rejection: Rejection, trace_id: str
+    ) -> None:
+        try:
+            fields, body = problem.dump(rejection, trace_id)
+        except Exception as error:  # noqa: BLE001  (a member that JSON can't carry)
+            fields, body = problem.dump(self._failed(handler, trace_id, error), trace_id)
         await self._bus.answer(message, body, headers=fields)
 
     # --- stored messages -----------------------------------------------------------------------
@@ -209,9 +213,10 @@ class Dispatcher:
 
     async def _run(
         self, handler: Handler, context: Context | None, body: Any, budget: float, trace_id: str
-    ) -> Any:
-        """Run the handler within `budget` seconds, then publish what it left.
+    ) -> bytes:
+        """Run the handler within `budget` seconds, publish what it left, return its answer.
 
+        The answer is encoded before anything is published: one that can't be is a failure too.
         Raises only a :class:`Rejection`, or CancelledError when this task is cancelled.
         """
         arguments = [context if context is not None else PlatformContext(trace_id, self.resources)]
@@ -224,6 +229,7 @@ class Dispatcher:
             async with limit:
                 result = await handler.function(*arguments)
             handler.check_output(result)
+            answer = codec.encode(result)
         except Rejection:
             raise
         except TimeoutError as error:
@@ -236,13 +242,13 @@ class Dispatcher:
             if task is not None and task.cancelling():
                 raise
             raise self._failed(handler, trace_id, error) from None
-        except Exception as error:  # noqa: BLE001  (whatever a handler raises ends here)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever it raises ends here)
             raise self._failed(handler, trace_id, error) from None
         finally:
             staged = context.close() if context is not None else ()
         if context is not None and staged:
             await self._outbox.publish(context, staged)
-        return result
+        return answer
 
     def _failed(self, handler: Handler, trace_id: str, error: BaseException) -> HandlerFailed:
         log.error("handler failed", action=handler.name, trace_id=trace_id, exc_info=error)

@@ -53,7 +53,9 @@ class KeyTable:
         await self._table.stop()
 
     def _changed(self, _name: str, _key: VerifyKey | None) -> None:
-        self.ring.replace({key.kid: (key.key, key.retired) for key in self._table.rows.values()})
+        keys = {key.kid: (key.key, key.retired) for key in self._table.rows.values()}
+        if bad := self.ring.replace(keys):
+            log.error("not a public key", kids=bad)
 
 
 async def publish_key(bus: Bus, minter: Minter) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import structlog
 
-from tenantry import subjects
+from tenantry import subjects, tasks
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.errors import DeclarationError, JetStreamError, Rejection
@@ -46,15 +45,17 @@ class Lanes:
             for index in range(count)
         ]
         self._change = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._assigning: asyncio.Task[None] | None = None
+        self._mending: list[asyncio.Task[None]] = []
+        self._until: float | None = None
 
     async def start(self) -> None:
         """Make sure of the consumers and begin to read the lanes of this replica."""
         for index in range(len(self._lanes)):
             await self._ensure(index)
         if self._lanes:
-            self._tasks.append(asyncio.create_task(self._assign()))
-            self._tasks += [
+            self._assigning = asyncio.create_task(self._assign())
+            self._mending = [
                 asyncio.create_task(self._mend(index, lane))
                 for index, lane in enumerate(self._lanes)
             ]
@@ -64,29 +65,30 @@ class Lanes:
         self._change.set()
 
     async def stop(self, deadline: float) -> None:
-        """Leave all lanes."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await asyncio.gather(*(lane.leave(deadline) for lane in self._lanes))
+        """Leave all lanes; what runs in them may finish until `deadline` (loop time)."""
+        self._until = deadline
+        self._change.set()
+        if self._assigning is not None:
+            await self._assigning
+        await tasks.end(*self._mending)
 
     def _owner(self, index: int) -> str:
         instances = sorted(self._members.instances(self._service.name)) or [self._instance]
         return instances[index % len(instances)]
 
     async def _assign(self) -> None:
+        """The one place where lanes are taken and left, until the replica stops."""
         loop = asyncio.get_running_loop()
-        while True:
+        while self._until is None:
             self._change.clear()
             mine = [self._owner(i) == self._instance for i in range(len(self._lanes))]
-            leaving = [
-                lane.leave(loop.time() + _HANDOVER)
-                for lane, own in zip(self._lanes, mine, strict=True)
-                if lane.reading and not own
-            ]
-            await asyncio.gather(*leaving)
+            await asyncio.gather(
+                *(
+                    lane.leave(loop.time() + _HANDOVER)
+                    for lane, own in zip(self._lanes, mine, strict=True)
+                    if not own
+                )
+            )
             for lane, own in zip(self._lanes, mine, strict=True):
                 if own:
                     try:
@@ -97,6 +99,7 @@ class Lanes:
             if self._change.is_set():
                 await asyncio.sleep(0.2)
             await self._change.wait()
+        await asyncio.gather(*(lane.leave(self._until) for lane in self._lanes))
 
     async def _mend(self, index: int, lane: Lane) -> None:
         """A consumer that vanished (deleted, or the server was restored) is made again."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from tenantry import tasks
 from tenantry.bus import Bus, Message, Subscription
 from tenantry.messages import Alive
 from tenantry.wire.codec import encode
@@ -58,8 +59,7 @@ class Members:
 
     async def stop(self) -> None:
         """Listen no more."""
-        if self._task is not None:
-            self._task.cancel()
+        await tasks.end(self._task)
         for subscription in self._subscriptions:
             await subscription.stop()
 
@@ -134,8 +134,7 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Say that they leave."""
-        if self._task is not None:
-            self._task.cancel()
+        await tasks.end(self._task)
         if self._bus.connected:
             for life in self._lives:
                 await self._bus.publish(gone_subject(life.service), encode(life))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from tenantry.bus import Bucket, Bus
@@ -28,8 +30,11 @@ def key(service: str, version: str) -> str:
 
 async def live_versions(bus: Bus, service: str, *, wait: float = 0.3) -> set[str]:
     """The versions of `service` that answer now."""
-    answers = await bus.gather(f"$SRV.PING.{service}", wait=wait)
-    return {_decode_pong(answer.data).version for answer in answers}
+    versions = set()
+    for answer in await bus.gather(f"$SRV.PING.{service}", wait=wait):
+        with contextlib.suppress(msgspec.MsgspecError):  # not one of ours, whatever it is
+            versions.add(_decode_pong(answer.data).version)
+    return versions
 
 
 async def register(bus: Bus, declaration: Declaration) -> None:

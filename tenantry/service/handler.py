@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,9 +13,10 @@ import msgspec
 
 from tenantry.errors import DeclarationError
 from tenantry.messages import Empty, Kind
-from tenantry.wire.codec import Decoder
+from tenantry.wire.codec import Decoder, classes
 
 Function = Callable[..., Awaitable[Any]]
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Handler:
     description: str = ""
     takes_body: bool = True
     decode: Decoder[Any] = field(repr=False)
+    returns: tuple[type, ...] = (object,)
+    """Classes of which an answer is an instance."""
 
     @property
     def name(self) -> str:
@@ -42,13 +46,9 @@ class Handler:
 
     def check_output(self, result: Any) -> None:
         """Raise TypeError where a handler returns something else than it declares."""
-        expected = typing.get_origin(self.output) or self.output
-        if expected is None or expected is type(None):
-            if result is not None:
-                raise TypeError(f"{self.name} declares no answer but returned {type(result)}")
-        elif isinstance(expected, type) and not isinstance(result, expected):
+        if not isinstance(result, self.returns):
             raise TypeError(
-                f"{self.name} declares {expected.__name__} but returned {type(result).__name__}"
+                f"{self.name} declares {self.output} but returned a {type(result).__name__}"
             )
 
 
@@ -67,14 +67,14 @@ def read(
         raise DeclarationError(f"{where} must be an async function", hint="write `async def`")
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise DeclarationError(
             f"{where}: {error}", hint="types of a signature must be importable when it is declared"
         ) from None
     parameters = list(inspect.signature(function).parameters.values())
-    if not 1 <= len(parameters) <= 2:
+    if not 1 <= len(parameters) <= 2 or any(p.kind not in _POSITIONAL for p in parameters):
         raise DeclarationError(
-            f"{where} takes {len(parameters)} parameters",
+            f"{where} takes {', '.join(map(str, parameters)) or 'nothing'}",
             hint="a handler takes the context and, if any, the body: `async def f(ctx, order)`",
         )
     takes_body = len(parameters) == 2
@@ -84,7 +84,7 @@ def read(
         raise DeclarationError(f"{where}: the body has no type", hint="annotate it")
     if kind != "request" and output is not type(None):
         raise DeclarationError(f"{where}: a {kind} has no answer", hint="return None")
-    if timeout <= 0:
+    if not 0 < timeout < math.inf:
         raise DeclarationError(f"{where}: the timeout must be positive, it is {timeout:g} s")
     for part in (input_type, output):
         schema_of(part, where)
@@ -100,6 +100,7 @@ def read(
         description=inspect.cleandoc(function.__doc__ or "").partition("\n")[0],
         takes_body=takes_body,
         decode=Decoder(input_type),
+        returns=classes(output),
     )
 
 

@@ -21,6 +21,7 @@ RESERVED = frozenset({"platform", "router", "tenants"})
 """Names that would let a service pass its messages off as the control plane's."""
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+_WORDS = frozenset({"title", "description", "examples"})
 
 
 class Service:
@@ -78,8 +79,7 @@ class Service:
         self, name: str, *, public: bool = False, timeout: float = 60.0
     ) -> Callable[[F], F]:
         """Declare an action that is stored, then handled by this service, at least once."""
-        if self.platform:
-            raise DeclarationError(f"service {self.name}: a platform service has only requests")
+        self._refuse_platform()
         return self._action(name, "command", public, timeout)
 
     def event(self, name: str, type: type[T], *, description: str = "") -> Event[T]:  # noqa: A002
@@ -93,6 +93,7 @@ class Service:
 
     def on(self, event: str | Event[Any], *, timeout: float = 60.0) -> Callable[[F], F]:
         """Follow an event of any service, as `<service>.<event>`, durably."""
+        self._refuse_platform()
         name = event if isinstance(event, str) else f"{event.service}.{event.name}"
 
         def declare(function: F) -> F:
@@ -138,6 +139,10 @@ class Service:
             return function
 
         return declare
+
+    def _refuse_platform(self) -> None:
+        if self.platform:
+            raise DeclarationError(f"service {self.name}: a platform service handles only requests")
 
     def _refuse_twice(self, name: str) -> None:
         if name in self.handlers or name in self.events:
@@ -185,7 +190,8 @@ class Service:
             for event in self.events.values()
         )
         contract = msgspec.json.encode(
-            [(a.name, a.kind, a.public, a.input, a.output) for a in actions], order="sorted"
+            sorted((a.name, a.kind, a.public, _bare(a.input), _bare(a.output)) for a in actions),
+            order="sorted",
         )
         return Declaration(
             service=self.name,
@@ -203,6 +209,20 @@ def _declared(name: str, what: str) -> str:
         return subjects.check_name(name, what)
     except BadSubject as error:
         raise DeclarationError(error.message, hint=error.hint) from None
+
+
+def _bare(schema: Any) -> Any:
+    """A schema without what only people read: other words are no other contract."""
+    if isinstance(schema, list):
+        return [_bare(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bare = {key: part for key, part in schema.items() if key not in _WORDS}
+    for key in bare.keys() & {"properties", "$defs"}:
+        bare[key] = {name: _bare(part) for name, part in bare[key].items()}
+    for key in bare.keys() & {"items", "prefixItems", "additionalProperties", "anyOf"}:
+        bare[key] = _bare(bare[key])
+    return bare
 
 
 def _first_line(kind: type[Any]) -> str:

@@ -29,18 +29,22 @@ def dump(rejection: Rejection, trace_id: str) -> tuple[dict[str, str], bytes]:
         "type": rejection.type or f"urn:tenantry:error:{rejection.code}",
         "title": rejection.title,
         "status": rejection.status,
-        "detail": rejection.message,
+        "detail": _text(rejection.message),
         "code": rejection.code,
         "instance": f"urn:trace:{trace_id}",
     }
     if rejection.hint:
-        problem["hint"] = rejection.hint
-    if rejection.retry_after is not None:
+        problem["hint"] = _text(rejection.hint)
+    if rejection.retry_after is not None and math.isfinite(rejection.retry_after):
         seconds = max(1, math.ceil(rejection.retry_after))
         headers[names.RETRY_AFTER] = str(seconds)
         problem["retry_after"] = round(rejection.retry_after, 3)
     for name, value in rejection.extensions.items():
-        problem.setdefault(name.replace("_", "-"), value)
+        try:
+            member = msgspec.Raw(msgspec.json.encode(value))
+        except (TypeError, ValueError, RecursionError):
+            continue  # JSON can't carry it; the rest still reaches the asker
+        problem.setdefault(name.replace("_", "-"), member)
     problem["error"] = {
         "code": rejection.status,
         "err_code": 0,
@@ -55,7 +59,7 @@ def load(headers: Mapping[str, str] | None, body: bytes) -> Rejection | None:
         return None
     try:
         problem = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         problem = {}
     kind = BY_CODE.get(str(problem.get("code")), HandlerFailed)
     detail = str(problem.get("detail") or headers.get(names.ERROR, "rejected"))
@@ -71,4 +75,9 @@ def load(headers: Mapping[str, str] | None, body: bytes) -> Rejection | None:
 
 def _line(text: str) -> str:
     """Header values are one line."""
-    return " ".join(text.split())[:300]
+    return " ".join(_text(text).split())[:300]
+
+
+def _text(text: str) -> str:
+    """What UTF-8 can carry of a text: half of a surrogate pair, as in odd file names, it can't."""
+    return text.encode("utf-8", "replace").decode()

@@ -26,7 +26,12 @@ from opentelemetry.util.types import AttributeValue
 
 from tenantry.wire import headers as names
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
+_TRACEPARENT = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
+)
+_FLAGS = 0x03
+"""Sampled, and the trace id is random: all that versions so far give a meaning to."""
+
 _MAX_STATE = 512
 _rng = random.SystemRandom()
 _ids = random.Random(_rng.getrandbits(128))  # noqa: S311  (ids need to differ, not to be secret)
@@ -66,13 +71,14 @@ def extract(headers: Mapping[str, str] | None) -> Trace | None:
     value = headers.get(names.TRACEPARENT) if headers else None
     if headers is None or value is None or len(value) > 128:
         return None
-    match = _TRACEPARENT.match(value)
-    if match is None or match[1] == "ff" or (match[1] == "00" and len(value) != 55):
+    match = _TRACEPARENT.fullmatch(value)
+    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return None
     if match[2] == "0" * 32 or match[3] == "0" * 16:
         return None
     state = headers.get(names.TRACESTATE, "")
-    return Trace(match[2], match[3], match[4], state if len(state) <= _MAX_STATE else "")
+    flags = f"{int(match[4], 16) & _FLAGS:02x}"
+    return Trace(match[2], match[3], flags, state if len(state) <= _MAX_STATE else "")
 
 
 class Span:
@@ -124,6 +130,9 @@ def span(
         name, context, kind, {"messaging.system": "nats", **attributes}
     ) as started:
         own = started.get_span_context()
+        if not own.is_valid:  # the SDK is switched off: OTEL_SDK_DISABLED
+            yield Span(parent.child() if parent else new(), started)
+            return
         yield Span(
             Trace(
                 f"{own.trace_id:032x}",

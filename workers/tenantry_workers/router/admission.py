@@ -58,7 +58,8 @@ class Contexts:
         """A context of `tenant` with most of its life before it."""
         now = self._clock()
         minted = self._minted.get(tenant)
-        if minted is not None and minted.plan is plan and now - minted.at < REMINT:
+        # Below 0 the clock was set back: what was signed before may look as if from the future.
+        if minted is not None and minted.plan is plan and 0 <= now - minted.at < REMINT:
             return minted.token
         token = self.minter.mint(tenant, plan.name, PRINCIPAL, retention=plan.retention, now=now)
         self._minted[tenant] = _Minted(token, plan, now)

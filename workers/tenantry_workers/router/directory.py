@@ -7,10 +7,10 @@ from typing import NamedTuple
 import msgspec
 
 from tenantry.bus import Bucket, Bus, Message, Table
-from tenantry.errors import TenantSuspended, TenantUnknown
+from tenantry.errors import BadMessage, TenantSuspended, TenantUnknown
 from tenantry.messages import Alive, Declaration, Kind, Plan, Tenant
 from tenantry.runtime.members import Members
-from tenantry.subjects import version_key
+from tenantry.subjects import is_version, version_key
 from tenantry.wire.codec import Decoder
 
 DISCONNECTS = "platform.disconnects"
@@ -86,7 +86,10 @@ class Directory:
 
     async def _ask_who_lives(self) -> None:
         for answer in await self._bus.gather("$SRV.PING", wait=0.5):
-            pong = _decode_pong(answer.data)
+            try:
+                pong = _decode_pong(answer.data)
+            except BadMessage:
+                continue  # not one of ours, whatever it is
             self._members.hear(Alive(service=pong.name, version=pong.version, instance=pong.id))
 
     async def _on_disconnect(self, message: Message) -> None:
@@ -107,7 +110,7 @@ class Directory:
         declared = {
             declaration.version: declaration
             for declaration in self._declared.rows.values()
-            if declaration.service == service
+            if declaration.service == service and is_version(declaration.version)
         }
         live = self._members.versions(service) & declared.keys()
         chosen = live or set(sorted(declared, key=version_key)[-1:])

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 import tenantry
+from tenantry import tasks
 from tenantry.bus import Bus, Message
 from tenantry.context.platform import PlatformContext
 from tenantry.context.token import Minter
@@ -81,7 +82,7 @@ class RouterWorker:
             await bus.flush()
             await beat.stop()
             await control.stop(asyncio.get_running_loop().time() + self._options.drain)
-            chores.cancel()
+            await tasks.end(chores)
             routing.report()
         log.info("stopped", instance=self.instance)
 

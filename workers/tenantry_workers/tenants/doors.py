@@ -7,12 +7,12 @@ start and after each revocation it hears of, so that whoever pushes last has hea
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 import msgspec
 import structlog
 
+from tenantry import tasks
 from tenantry.bus import Bus, Table
 from tenantry.errors import Rejection, TenantryError, Unavailable
 from tenantry.messages import Tenant
@@ -44,10 +44,7 @@ class Doors:
 
     async def stop(self) -> None:
         """Push no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await tasks.end(self._task)
 
     def changed(self, _name: str, _tenant: Tenant | None) -> None:
         """A tenant's record has changed."""

@@ -12,6 +12,7 @@ import contextlib
 import msgspec
 import structlog
 
+from tenantry import tasks
 from tenantry.bus import Bus, Message, Pull
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
@@ -72,10 +73,7 @@ class TenantEvents:
         """Stop; what is not acknowledged comes again."""
         if self._pull is not None:
             await self._pull.stop()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await tasks.end(self._task)
 
     async def _ensure(self) -> None:
         config = {

@@ -1,0 +1,145 @@
+"""`tenantry tenants credentials …`: the keys of a tenant's programs."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from tenantry import subjects
+from tenantry.cli import connection, expiry, keyfile, loop, output
+from tenantry.cli.connection import Connection
+from tenantry.cli.control import ask
+from tenantry.cli.options import CredsFile, Output, TenantId
+from tenantry.cli.usage import UsageError, examples
+from tenantry.messages import (
+    Credential,
+    IssueCredentials,
+    RevokeCredentials,
+    Tenant,
+    TenantAnswer,
+    TenantRef,
+)
+from tenantry.operator.keys import Kind, is_public_key
+
+app = App(
+    name="credentials",
+    help="Issue, list and revoke the credentials of a tenant's programs.",
+    help_epilogue=examples(
+        "tenantry tenants credentials issue acme --name laptop --expires 30d",
+        "tenantry tenants credentials list acme",
+        "tenantry tenants credentials revoke acme --all",
+    ),
+)
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """What `issue -o json` prints."""
+
+    tenant: str
+    credential: Credential
+    file: str
+
+
+@app.command
+def issue(
+    tenant: TenantId,
+    /,
+    *,
+    name: Annotated[str, Parameter(help="for people: which program it is for")] = "",
+    expires: Annotated[
+        str | None, Parameter(help="30d, 12h, or a date; by default never", metavar="WHEN")
+    ] = None,
+    creds_file: CredsFile = None,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Issue credentials for another program of a tenant.
+
+    Writes ./TENANT.creds, or ./TENANT-NAME.creds where it has a name. The
+    key pair is made here; its secret half never leaves this machine.
+    """
+    subjects.check_tenant(tenant)
+    until = None if expires is None else expiry.parse(expires, time.time())
+    part = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
+    default = Path(f"{tenant}-{part}.creds" if part else f"{tenant}.creds")
+    with keyfile.reserve(creds_file or default) as file:
+        key = file.key.public_key
+        body = IssueCredentials(id=tenant, public_key=key, name=name, expires=until)
+        answer = loop.run(ask(at, "issue_credentials", body, TenantAnswer))
+        file.write(answer.jwt)
+    if form == "json":
+        made = next(each for each in answer.tenant.credentials if each.public_key == key)
+        output.json(Issued(tenant, made, str(file.path)))
+        return
+    output.line(f"issued credentials for {tenant}: {key}")
+    output.line(f"credentials: {file.path}")
+    if until is not None:
+        output.line(f"expires: {output.moment(until)}")
+
+
+@app.command(name="list")
+def list_(
+    tenant: TenantId,
+    /,
+    *,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """List a tenant's credentials, also those that are void."""
+    body = TenantRef(id=subjects.check_tenant(tenant))
+    found = loop.run(ask(at, "show", body, Tenant)).credentials
+    if form == "json":
+        output.json(found)
+        return
+    rows = [
+        (
+            each.public_key,
+            each.name,
+            _state(each),
+            output.moment(each.issued),
+            output.moment(each.expires) or "never",
+        )
+        for each in found
+    ]
+    output.table(("key", "name", "state", "issued", "expires"), rows)
+
+
+@app.command
+def revoke(
+    tenant: TenantId,
+    key: Annotated[str | None, Parameter(help="which one, as `list` shows it")] = None,
+    /,
+    *,
+    every: Annotated[
+        bool, Parameter(name="--all", negative="", help="all of the tenant's credentials")
+    ] = False,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Revoke credentials: programs that use them are cut off at once."""
+    if (key is None) != every:
+        raise UsageError("which credentials?", hint="give one KEY, or --all")
+    if key is not None and not is_public_key(key, Kind.USER):
+        raise UsageError(
+            f"{key!r} is not the key of credentials",
+            hint=f"`tenantry tenants credentials list {tenant}` shows them",
+        )
+    body = RevokeCredentials(id=subjects.check_tenant(tenant), public_key=key)
+    answer = loop.run(ask(at, "revoke_credentials", body, TenantAnswer))
+    if form == "json":
+        output.json(answer.tenant)
+    else:
+        output.line(f"revoked {'all credentials' if every else key} of {tenant}")
+
+
+def _state(credential: Credential) -> str:
+    if credential.revoked is not None:
+        return "revoked"
+    if credential.expires is not None and credential.expires <= time.time():
+        return "expired"
+    return "in force"

@@ -1,0 +1,32 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from tenantry.cli import output
+
+CONNECTION = Group("Connection", sort_key=100)
+
+Output = Annotated[
+    output.Format, Parameter(name=("--output", "-o"), help="how to print the answer")
+]
+
+State = Annotated[
+    Path,
+    Parameter(
+        name="--state",
+        env_var="TENANTRY_STATE",
+        group=CONNECTION,
+        help="state folder of a mesh on this machine, made by `tenantry up`",
+    ),
+]
+
+TenantId = Annotated[str, Parameter(help="the tenant's id, such as acme")]
+
+CredsFile = Annotated[
+    Path | None, Parameter(name="--creds-file", help="where to write the credentials")
+]

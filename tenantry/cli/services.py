@@ -1,0 +1,240 @@
+"""`tenantry services`: what the catalogue knows, and what answers now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from tenantry import subjects
+from tenantry.bus import Bucket, Bus, Message, Table
+from tenantry.cli import connection, loop, output
+from tenantry.cli.connection import Connection
+from tenantry.cli.options import Output
+from tenantry.errors import NotFound
+from tenantry.messages import ActionInfo, Declaration
+
+_WAIT = 0.5
+
+_ABOUT = ("service", "version", "running", "action", "kind", "public", "handled", "errors")
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One action with its counts over all instances that answer."""
+
+    name: str
+    kind: str
+    public: bool = False
+    description: str = ""
+    timeout: float | None = None
+    handled: int = 0
+    errors: int = 0
+    average_ms: float = 0.0
+    last_error: str = ""
+    input: dict[str, Any] = {}
+    output: dict[str, Any] = {}
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a service."""
+
+    service: str
+    version: str
+    description: str = ""
+    platform: bool = False
+    instances: tuple[str, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+
+class _Endpoint(msgspec.Struct, frozen=True):
+    name: str
+    subject: str = ""
+    metadata: dict[str, str] = {}
+    num_requests: int = 0
+    num_errors: int = 0
+    last_error: str = ""
+    processing_time: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What $SRV.INFO and $SRV.STATS answer with (ADR-32)."""
+
+    name: str
+    id: str
+    version: str
+    description: str = ""
+    endpoints: tuple[_Endpoint, ...] = ()
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+Key = tuple[str, str]
+
+
+def services(
+    name: Annotated[str | None, Parameter(help="only this service, with its schemas")] = None,
+    /,
+    *,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Show the services of the mesh: versions, running instances, actions and counts.
+
+    A service that has run but of which no instance answers is shown with
+    none running. JSON, and a NAME, give the schemas in full.
+    """
+    found = loop.run(_look(at))
+    if name is not None:
+        found = [each for each in found if each.service == name]
+        if not found:
+            raise NotFound(f"no service {name} is known", hint="`tenantry services` lists them")
+    if form == "json":
+        output.json(found)
+    elif name is not None:
+        for each in found:
+            _print_whole(each)
+    else:
+        output.table((*_ABOUT, "description"), [row for each in found for row in _rows(each)])
+
+
+async def _look(at: Connection) -> list[Running]:
+    async with await at.connect("control") as bus:
+        table = Table(Bucket(bus, "catalogue", Declaration))
+        infos, figures, _ = await asyncio.gather(
+            bus.gather("$SRV.INFO", wait=_WAIT), bus.gather("$SRV.STATS", wait=_WAIT), table.start()
+        )
+        await table.stop()
+        return merge(table.rows.values(), _answers(infos), _answers(figures))
+
+
+async def alive(bus: Bus) -> dict[str, int]:
+    """How many instances of each service answer $SRV.PING now."""
+    counts: dict[str, int] = defaultdict(int)
+    for answer in _answers(await bus.gather("$SRV.PING", wait=_WAIT)):
+        counts[answer.name] += 1
+    return counts
+
+
+def _answers(messages: Iterable[Message]) -> list[_Answer]:
+    """What is decodable: others on the same NATS may speak the protocol too."""
+    found = []
+    for message in messages:
+        try:
+            found.append(_decode(message.data))
+        except msgspec.MsgspecError:
+            continue
+    return found
+
+
+def merge(
+    known: Iterable[Declaration], infos: Iterable[_Answer], figures: Iterable[_Answer]
+) -> list[Running]:
+    """Put the catalogue and the answers together, in the order of names and versions."""
+    declared = {(each.service, each.version): each for each in known}
+    live: dict[Key, list[_Answer]] = defaultdict(list)
+    counts: dict[Key, dict[str, list[_Endpoint]]] = defaultdict(lambda: defaultdict(list))
+    for info in infos:
+        live[info.name, info.version].append(info)
+    for answer in figures:
+        for endpoint in answer.endpoints:
+            counts[answer.name, answer.version][endpoint.name].append(endpoint)
+    return [
+        _running(key, declared.get(key), live.get(key, []), counts[key])
+        for key in sorted(declared.keys() | live.keys(), key=_order)
+    ]
+
+
+def _order(key: Key) -> tuple[str, Any]:
+    name, version = key
+    return name, (subjects.is_version(version) and subjects.version_key(version), version)
+
+
+def _running(
+    key: Key,
+    declared: Declaration | None,
+    live: list[_Answer],
+    counts: dict[str, list[_Endpoint]],
+) -> Running:
+    if declared is None:
+        actions = [_from_endpoint(each) for each in live[0].endpoints]
+    else:
+        actions = [_from_action(each) for each in declared.actions]
+        actions += [Action(name=f"on {each}", kind="follower") for each in declared.follows]
+    return Running(
+        service=key[0],
+        version=key[1],
+        description=declared.description if declared else live[0].description,
+        platform=declared is None,
+        instances=tuple(sorted(each.id for each in live)),
+        actions=tuple(_counted(each, counts) for each in actions),
+    )
+
+
+def _from_action(action: ActionInfo) -> Action:
+    return Action(
+        name=action.name,
+        kind=action.kind,
+        public=action.public,
+        description=action.description,
+        timeout=action.timeout if action.kind != "event" else None,
+        input=action.input,
+        output=action.output,
+    )
+
+
+def _from_endpoint(endpoint: _Endpoint) -> Action:
+    kind, public = endpoint.metadata.get("kind", "request"), endpoint.metadata.get("public")
+    return Action(name=endpoint.name, kind=kind, public=public == "true")
+
+
+def _counted(action: Action, counts: dict[str, list[_Endpoint]]) -> Action:
+    name = action.name.replace(".", "_").replace(" ", "_")
+    rows = counts.get(name, [])
+    handled = sum(row.num_requests for row in rows)
+    spent = sum(row.processing_time for row in rows)
+    return msgspec.structs.replace(
+        action,
+        handled=handled,
+        errors=sum(row.num_errors for row in rows),
+        average_ms=round(spent / max(1, handled) / 1e6, 3),
+        last_error=next((row.last_error for row in rows if row.last_error), ""),
+    )
+
+
+def _rows(service: Running) -> list[tuple[Any, ...]]:
+    head = (service.service, service.version, len(service.instances) or "none")
+    actions = service.actions or (Action(name="", kind=""),)
+    return [
+        (
+            *head,
+            action.name,
+            action.kind,
+            action.public,
+            "" if action.kind == "event" else action.handled,
+            "" if action.kind == "event" else action.errors,
+            action.description,
+        )
+        for action in actions
+    ]
+
+
+def _print_whole(service: Running) -> None:
+    running = f"{len(service.instances)} running" if service.instances else "none running"
+    output.line(f"{service.service} {service.version}, {running}: {service.description}")
+    for action in service.actions:
+        open_to = "public" if action.public else "inside the mesh only"
+        output.line(f"\n{action.kind} {action.name} ({open_to}): {action.description}")
+        if action.kind != "event":
+            output.line(
+                f"  handled {action.handled}, errors {action.errors}, "
+                f"average {action.average_ms:g} ms"
+            )
+        if action.last_error:
+            output.line(f"  last error: {action.last_error}")
+        for side, schema in (("input", action.input), ("output", action.output)):
+            if schema:
+                text = msgspec.json.format(msgspec.json.encode(schema), indent=2).decode()
+                output.line(f"  {side}: {text}".replace("\n", "\n  "))

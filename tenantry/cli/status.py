@@ -1,0 +1,108 @@
+"""`tenantry status`: the mesh of a state folder, process by process, and whether it answers."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from tenantry.bus import Bus
+from tenantry.cli import loop, options, output, services
+from tenantry.cli.options import Output
+from tenantry.errors import TenantryError
+from tenantry.local.state import DEFAULT, ChildStatus, Running, StateFolder
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers now: NATS, and how many instances of the control plane's services."""
+
+    nats: bool = False
+    routers: int = 0
+    tenants: int = 0
+    why: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether everything that a mesh needs answers."""
+        return self.nats and self.routers > 0 and self.tenants > 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status -o json` prints."""
+
+    running: bool
+    state_folder: str
+    url: str = ""
+    state: str = "stopped"
+    supervisor: int | None = None
+    uptime: float = 0.0
+    health: Health = Health()
+    children: tuple[ChildStatus, ...] = ()
+
+
+def status(*, form: Output = "table", state: options.State = DEFAULT) -> int:
+    """Show what runs here and whether it answers.
+
+    The exit code is 1 when nothing runs, or when NATS, the routers or the
+    tenants worker do not answer.
+    """
+    folder = StateFolder(state)
+    running = folder.running() if folder.in_use() else None
+    if running is None:
+        found = Status(running=False, state_folder=str(folder.path))
+    else:
+        found = Status(
+            running=True,
+            state_folder=str(folder.path),
+            url=running.url,
+            state=running.state,
+            supervisor=running.supervisor,
+            uptime=round(time.time() - running.started, 1),
+            health=loop.run(_health(folder, running)),
+            children=running.children,
+        )
+    if form == "json":
+        output.json(found)
+    else:
+        _print(found)
+    return 0 if found.health.good else 1
+
+
+async def _health(folder: StateFolder, running: Running) -> Health:
+    creds = folder.operator / "creds" / "control.creds"
+    try:
+        async with await Bus.connect(
+            running.url, creds=creds, name="tenantry-status", patience=2.0
+        ) as bus:
+            counts = await services.alive(bus)
+    except TenantryError as error:
+        return Health(why=error.message)
+    return Health(nats=True, routers=counts.get("router", 0), tenants=counts.get("tenants", 0))
+
+
+def _print(found: Status) -> None:
+    if not found.running:
+        output.line(f"nothing runs in {found.state_folder}")
+        return
+    health = found.health
+    output.line(
+        f"{found.url}, {found.state}, supervisor {found.supervisor}, "
+        f"up {output.duration(found.uptime)}"
+    )
+    output.line(
+        f"answers: NATS {output.text(health.nats)}, routers {health.routers}, "
+        f"tenants {health.tenants}" + (f" ({health.why})" if health.why else "")
+    )
+    now = time.time()
+    rows = [
+        (
+            child.name,
+            child.state,
+            child.pid,
+            child.restarts,
+            output.duration(now - child.started) if child.pid and child.started else "",
+            child.why,
+        )
+        for child in found.children
+    ]
+    output.table(("name", "state", "pid", "restarts", "uptime", "why"), rows)

@@ -1,0 +1,225 @@
+"""`tenantry tenants …` and `tenantry plans`: the control plane's requests about tenants."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from tenantry import subjects
+from tenantry.cli import connection, keyfile, loop, output
+from tenantry.cli.connection import Connection
+from tenantry.cli.control import NOTHING, ask, control
+from tenantry.cli.credentials import app as credentials
+from tenantry.cli.options import CredsFile, Output, TenantId
+from tenantry.cli.usage import UsageError, examples
+from tenantry.messages import (
+    CreateTenant,
+    PlanList,
+    SetPlan,
+    SuspendTenant,
+    Tenant,
+    TenantAnswer,
+    TenantRef,
+    TenantState,
+)
+
+app = App(
+    name="tenants",
+    help="Create, show, suspend and delete tenants, and issue their credentials.",
+    help_epilogue=examples(
+        "tenantry tenants create acme --plan premium",
+        "tenantry tenants list -o json",
+        "tenantry tenants credentials issue acme --name laptop --expires 30d",
+        "tenantry tenants suspend acme --reason 'invoice overdue'",
+    ),
+)
+app.command(credentials)
+
+
+@app.command(
+    help_epilogue=examples(
+        "tenantry tenants create acme",
+        "tenantry tenants create acme --plan premium --creds-file ~/keys/acme.creds",
+    )
+)
+def create(
+    tenant: TenantId,
+    /,
+    *,
+    plan: Annotated[str, Parameter(help="the plan, see `tenantry plans`")] = "standard",
+    creds_file: CredsFile = None,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Create a tenant, with credentials for its first program.
+
+    The key pair is made here; its secret half never leaves this machine.
+    """
+    subjects.check_tenant(tenant)
+    with keyfile.reserve(creds_file or Path(f"{tenant}.creds")) as file:
+        body = CreateTenant(id=tenant, plan=plan, public_key=file.key.public_key)
+        answer = loop.run(ask(at, "create", body, TenantAnswer))
+        file.write(answer.jwt)
+    _print(
+        answer.tenant,
+        form,
+        f"created {tenant} on the plan {answer.tenant.plan}",
+        f"credentials: {file.path}",
+    )
+
+
+@app.command
+def show(
+    tenant: TenantId,
+    /,
+    *,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Show a tenant."""
+    found = loop.run(ask(at, "show", TenantRef(id=subjects.check_tenant(tenant)), Tenant))
+    _print(
+        found,
+        form,
+        f"tenant       {found.id}",
+        f"plan         {found.plan}",
+        f"state        {found.state}",
+        f"created      {output.moment(found.created)}",
+        f"changed      {output.moment(found.updated)} ({found.change.replace('_', ' ')})",
+        f"credentials  {_in_force(found)} in force",
+    )
+
+
+@app.command(name="list")
+def list_(
+    *,
+    only: Annotated[TenantState | None, Parameter(help="those in this state")] = None,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """List all tenants, in the order of their ids."""
+    found = loop.run(_all(at, only))
+    if form == "json":
+        output.json(found)
+        return
+    rows = [
+        (each.id, each.plan, each.state, output.moment(each.created), _in_force(each))
+        for each in found
+    ]
+    output.table(("tenant", "plan", "state", "created", "credentials"), rows)
+
+
+@app.command
+def suspend(
+    tenant: TenantId,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="why, for those who look at the tenant later")] = "",
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Suspend a tenant: its messages are refused until it is resumed."""
+    body = SuspendTenant(id=subjects.check_tenant(tenant), reason=reason)
+    answer = loop.run(ask(at, "suspend", body, TenantAnswer))
+    _print(answer.tenant, form, f"suspended {tenant}")
+
+
+@app.command
+def resume(
+    tenant: TenantId,
+    /,
+    *,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Let a suspended tenant send again."""
+    body = TenantRef(id=subjects.check_tenant(tenant))
+    answer = loop.run(ask(at, "resume", body, TenantAnswer))
+    _print(answer.tenant, form, f"resumed {tenant}")
+
+
+@app.command
+def set_plan(
+    tenant: TenantId,
+    plan: Annotated[str, Parameter(help="the plan, see `tenantry plans`")],
+    /,
+    *,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Put a tenant on another plan, at once."""
+    body = SetPlan(id=subjects.check_tenant(tenant), plan=plan)
+    answer = loop.run(ask(at, "set_plan", body, TenantAnswer))
+    _print(answer.tenant, form, f"{tenant} is on the plan {answer.tenant.plan}")
+
+
+@app.command
+def delete(
+    tenant: TenantId,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(negative="", help="do not ask")] = False,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Delete a tenant and revoke all its credentials. What it has stored stays until erased."""
+    subjects.check_tenant(tenant)
+    if not yes:
+        _confirm(tenant)
+    answer = loop.run(ask(at, "delete", TenantRef(id=tenant), TenantAnswer))
+    _print(answer.tenant, form, f"deleted {tenant}; its credentials are revoked")
+
+
+def plans(*, form: Output = "table", at: Connection = connection.DEFAULT) -> None:
+    """List the plans that tenants can be on."""
+    found = loop.run(ask(at, "plans", NOTHING, PlanList)).plans
+    if form == "json":
+        output.json(found)
+        return
+    rows = [
+        (
+            plan.name,
+            f"{plan.rate:g}/s",
+            plan.burst,
+            plan.max_body,
+            output.duration(plan.retention),
+            f"{plan.timeout:g} s",
+            plan.weight,
+        )
+        for plan in found
+    ]
+    output.table(("plan", "rate", "burst", "max body", "retention", "timeout", "weight"), rows)
+
+
+async def _all(at: Connection, only: TenantState | None) -> list[Tenant]:
+    async with control(at) as mesh:
+        return await mesh.tenants(only)
+
+
+def _print(tenant: Tenant, form: output.Format, *lines: str) -> None:
+    if form == "json":
+        output.json(tenant)
+    else:
+        output.line("\n".join(lines))
+
+
+def _in_force(tenant: Tenant) -> int:
+    now = time.time()
+    return sum(
+        1
+        for each in tenant.credentials
+        if each.revoked is None and (each.expires is None or each.expires > now)
+    )
+
+
+def _confirm(tenant: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"deleting {tenant} wants a yes", hint="give --yes, or use a terminal")
+    sys.stderr.write(f"Delete the tenant {tenant} and revoke its credentials? Type its id: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != tenant:
+        raise UsageError("not deleted: that was another id")

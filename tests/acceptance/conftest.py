@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cli import SHOP, Cli, Inside
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """The command line as processes, in an empty folder where nothing runs."""
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Cli:
+    """The command line in this process, in an empty folder where nothing runs."""
+    return Inside(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """The command line as processes, beside a mesh with the shop's services and a tenant."""
+    cli = Cli(tmp_path_factory.mktemp("shop"))
+    with cli.up(*SHOP):
+        cli.ok("tenants", "create", "acme")
+        yield cli
+
+
+@pytest.fixture(scope="session")
+def mesh(shop: Cli) -> Cli:
+    """The command line in this process, beside the same mesh."""
+    return Inside(shop.folder)

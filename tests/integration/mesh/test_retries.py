@@ -1,0 +1,131 @@
+"""A command whose handler fails is tried again until it succeeds, and nothing overtakes it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tenantry.bus import Bus, api
+from tests.mesh import Mesh, Program, eventually, journal
+from tests.services import Memory, failures
+
+WAYS = ["raise", "chained", "cancel", "exit", "hang", "timeout", "reject"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_command_that_fails_is_tried_again(acme: Program, how: str) -> None:
+    failures[acme.id] = [how]
+    await acme.client.publish("notes.stumble", {"text": "x"})
+    await eventually(lambda: _remembers(acme, ["x"]))
+
+
+async def test_a_command_is_tried_until_it_succeeds(acme: Program) -> None:
+    failures[acme.id] = ["raise"] * 4
+    await acme.client.publish("notes.stumble", {"text": "x"})
+    await eventually(lambda: _remembers(acme, ["x"]))
+    assert failures[acme.id] == []
+
+
+async def test_later_commands_do_not_overtake_one_that_fails(acme: Program) -> None:
+    failures[acme.id] = ["raise", "raise", "raise"]
+    texts = [str(number) for number in range(30)]
+    for text in texts:
+        await acme.client.publish("notes.stumble", {"text": text})
+    await eventually(lambda: _remembers(acme, texts))
+
+
+async def test_commands_of_several_kinds_keep_their_order_too(acme: Program) -> None:
+    failures[acme.id] = ["raise", "cancel"]
+    texts = [str(number) for number in range(10)]
+    for number, text in enumerate(texts):
+        await acme.client.publish(("notes.stumble", "notes.remember")[number % 2], {"text": text})
+    await eventually(lambda: _remembers(acme, texts))
+
+
+async def test_another_tenant_of_the_lane_does_not_wait(mesh: Mesh) -> None:
+    async with mesh.neighbours() as (acme, globex):
+        failures[acme.id] = ["raise"] * 1_000_000
+        await acme.client.publish("notes.stumble", {"text": "acme"})
+        await eventually(lambda: _has_failed(acme))
+        for number in range(50):
+            await globex.client.publish("notes.stumble", {"text": str(number)})
+        await eventually(lambda: _remembers(globex, [str(number) for number in range(50)]))
+        assert await acme.texts() == []
+        failures[acme.id].clear()
+        await eventually(lambda: _remembers(acme, ["acme"]))
+
+
+async def test_what_a_failed_try_emitted_is_not_published(acme: Program, control: Bus) -> None:
+    failures[acme.id] = ["raise", "cancel", "reject"]
+    await acme.client.publish("notes.stumble", {"text": "x"})
+    await eventually(lambda: _remembers(acme, ["x"], "followers"))
+    assert len(await journal(control, acme.id, "notes.noted")) == 1
+
+
+async def test_a_message_that_is_delivered_again_emits_the_same(
+    mesh: Mesh, acme: Program, control: Bus
+) -> None:
+    memory = Memory("repeats", lanes=1)
+    running = mesh.start(mesh.worker(memory.service))
+    await acme.client.publish("repeats.keep", {"text": "x"})
+    await eventually(lambda: _is(memory, 1))
+    # The lane is made anew, and a new lane reads the journal from its start.
+    await api(control, "CONSUMER.DELETE.JOURNAL.repeats-0")
+    await eventually(lambda: _is(memory, 2))
+    await acme.client.publish("repeats.keep", {"text": "y"})
+    await eventually(lambda: _is(memory, 3))
+    await running.stop()
+    events = await journal(control, acme.id, "repeats.kept")
+    assert [event.data for event in events] == [b'{"text":"x","attempt":1}', b'{"text":"y","attempt":1}']
+
+
+async def test_followers_see_what_is_emitted_twice_once(acme: Program) -> None:
+    fields = {"Nats-Msg-Id": "7"}
+    for _ in range(2):
+        await acme.ask("notes.emit", {"text": "x", "count": 2}, headers=fields)
+    await acme.ask("notes.emit", {"text": "later", "count": 1})
+    await eventually(lambda: _remembers(acme, ["x0", "x1", "later0"], "followers"))
+
+
+async def test_events_reach_their_followers_in_order(acme: Program) -> None:
+    for number in range(5):
+        await acme.ask("notes.emit", {"text": f"{number}.", "count": 10})
+    texts = [f"{number}.{index}" for number in range(5) for index in range(10)]
+    await eventually(lambda: _remembers(acme, texts, "followers"))
+
+
+async def test_events_of_a_tenant_reach_nobody_elses_state(
+    acme: Program, globex: Program
+) -> None:
+    await asyncio.gather(
+        acme.ask("notes.emit", {"text": "acme", "count": 20}),
+        globex.ask("notes.emit", {"text": "globex", "count": 20}),
+    )
+    for program, name in ((acme, "acme"), (globex, "globex")):
+        texts = [f"{name}{index}" for index in range(20)]
+        await eventually(lambda p=program, t=texts: _remembers(p, t, "followers"))
+
+
+@pytest.mark.parametrize(("plan", "life"), [("standard", "604800s"), ("business", "31536000s")])
+async def test_an_event_lives_as_long_as_the_plan_says(
+    mesh: Mesh, control: Bus, plan: str, life: str
+) -> None:
+    async with mesh.program(plan=plan) as program:
+        await program.ask("notes.emit", {"text": "x", "count": 1})
+        await program.client.publish("notes.stumble", {"text": "y"})
+        await eventually(lambda: _remembers(program, ["x0", "y"], "followers"))
+        entries = await journal(control, program.id, "notes.noted")
+    assert {entry.headers["Nats-TTL"] for entry in entries} == {life}
+
+
+async def _remembers(program: Program, texts: list[str], service: str = "notes") -> bool:
+    return await program.texts(service) == texts
+
+
+async def _has_failed(program: Program) -> bool:
+    return len(failures[program.id]) < 1_000_000
+
+
+async def _is(memory: Memory, count: int) -> bool:
+    return len(memory.handled) == count
