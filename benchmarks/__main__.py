@@ -80,7 +80,7 @@ async def routed(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int
         creds.write_text(text)
         pids = {}
         for child in running.children:
-            for name, part in (("server", "nats"), ("router", "router"), ("worker", "bench")):
+            for name, part in (("server", "nats"), ("router", "router"), ("worker", "echo")):
                 if part in child.name and child.pid is not None:
                     pids[name] = child.pid
         client = await nats.connect(

@@ -39,8 +39,13 @@ def start(arguments: Sequence[str], log: Path) -> str:
             pass_fds=(writing,),
         )
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        line = pipe.readline()
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            line = pipe.readline()
+    except KeyboardInterrupt:  # who does not wait for it does not want it
+        process.terminate()
+        process.wait()
+        raise
     if not line:
         code = process.wait()
         last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]

@@ -13,17 +13,17 @@ from cyclopts import App, Parameter
 from tenantry import subjects
 from tenantry.cli import connection, expiry, keyfile, loop, output
 from tenantry.cli.connection import Connection
-from tenantry.cli.control import ask
+from tenantry.cli.control import ask, control
 from tenantry.cli.options import CredsFile, Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.messages import (
     Credential,
-    IssueCredentials,
     RevokeCredentials,
     Tenant,
     TenantAnswer,
     TenantRef,
 )
+from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import Kind, is_public_key
 
 app = App(
@@ -45,7 +45,12 @@ class Issued(msgspec.Struct, frozen=True):
     file: str
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "tenantry tenants credentials issue acme --name laptop --expires 30d",
+        "tenantry tenants credentials issue acme --expires 2027-01-31 --creds-file a.creds",
+    )
+)
 def issue(
     tenant: TenantId,
     /,
@@ -67,22 +72,22 @@ def issue(
     until = None if expires is None else expiry.parse(expires, time.time())
     part = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
     default = Path(f"{tenant}-{part}.creds" if part else f"{tenant}.creds")
-    with keyfile.reserve(creds_file or default) as file:
-        key = file.key.public_key
-        body = IssueCredentials(id=tenant, public_key=key, name=name, expires=until)
-        answer = loop.run(ask(at, "issue_credentials", body, TenantAnswer))
-        file.write(answer.jwt)
+    file = creds_file or default
+    with keyfile.reserve(file) as write:
+        holder, creds = loop.run(_issue(at, tenant, name, until))
+        write(creds)
+    key = creds_files.public_key_of(creds)
     if form == "json":
-        made = next(each for each in answer.tenant.credentials if each.public_key == key)
-        output.json(Issued(tenant, made, str(file.path)))
+        made = next(each for each in holder.credentials if each.public_key == key)
+        output.json(Issued(tenant, made, str(file)))
         return
     output.line(f"issued credentials for {tenant}: {key}")
-    output.line(f"credentials: {file.path}")
+    output.line(f"credentials: {file}")
     if until is not None:
         output.line(f"expires: {output.moment(until)}")
 
 
-@app.command(name="list")
+@app.command(name="list", help_epilogue=examples("tenantry tenants credentials list acme"))
 def list_(
     tenant: TenantId,
     /,
@@ -109,7 +114,12 @@ def list_(
     output.table(("key", "name", "state", "issued", "expires"), rows)
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "tenantry tenants credentials revoke acme UDS2RA…",
+        "tenantry tenants credentials revoke acme --all",
+    )
+)
 def revoke(
     tenant: TenantId,
     key: Annotated[str | None, Parameter(help="which one, as `list` shows it")] = None,
@@ -135,6 +145,13 @@ def revoke(
         output.json(answer.tenant)
     else:
         output.line(f"revoked {'all credentials' if every else key} of {tenant}")
+
+
+async def _issue(
+    at: Connection, tenant: str, name: str, expires: float | None
+) -> tuple[Tenant, str]:
+    async with control(at) as mesh:
+        return await mesh.issue(tenant, name=name, expires=expires)
 
 
 def _state(credential: Credential) -> str:

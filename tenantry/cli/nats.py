@@ -34,7 +34,9 @@ _MADE = (
 )
 
 
-@app.command
+@app.command(
+    help_epilogue=examples("tenantry nats init /etc/tenantry --name production --replicas 3")
+)
 def init(
     directory: Annotated[Path, Parameter(help="a new or empty directory")],
     /,
@@ -66,7 +68,12 @@ def init(
     output.line(f"  tenantry run router --home {home.path} --url nats://127.0.0.1:{port}")
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "tenantry nats creds service --home /etc/tenantry --out orders.creds",
+        "tenantry nats creds control | ssh ops 'umask 77; cat > control.creds'",
+    )
+)
 def creds(
     role: Annotated[str, Parameter(help="router, service, control or sys")],
     /,

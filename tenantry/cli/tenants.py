@@ -12,12 +12,12 @@ from cyclopts import App, Parameter
 from tenantry import subjects
 from tenantry.cli import connection, keyfile, loop, output
 from tenantry.cli.connection import Connection
-from tenantry.cli.control import NOTHING, ask, control
+from tenantry.cli.control import all_tenants, ask, control
 from tenantry.cli.credentials import app as credentials
 from tenantry.cli.options import CredsFile, Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.messages import (
-    CreateTenant,
+    Empty,
     PlanList,
     SetPlan,
     SuspendTenant,
@@ -60,19 +60,18 @@ def create(
     The key pair is made here; its secret half never leaves this machine.
     """
     subjects.check_tenant(tenant)
-    with keyfile.reserve(creds_file or Path(f"{tenant}.creds")) as file:
-        body = CreateTenant(id=tenant, plan=plan, public_key=file.key.public_key)
-        answer = loop.run(ask(at, "create", body, TenantAnswer))
-        file.write(answer.jwt)
-    _print(
-        answer.tenant,
-        form,
-        f"created {tenant} on the plan {answer.tenant.plan}",
-        f"credentials: {file.path}",
+    file = creds_file or Path(f"{tenant}.creds")
+    with keyfile.reserve(file) as write:
+        made, creds = loop.run(_create(at, tenant, plan))
+        write(creds)
+    _print(made, form, f"created {tenant} on the plan {made.plan}", f"credentials: {file}")
+
+
+@app.command(
+    help_epilogue=examples(
+        "tenantry tenants show acme", "tenantry tenants show acme -o json | jq .plan"
     )
-
-
-@app.command
+)
 def show(
     tenant: TenantId,
     /,
@@ -94,7 +93,12 @@ def show(
     )
 
 
-@app.command(name="list")
+@app.command(
+    name="list",
+    help_epilogue=examples(
+        "tenantry tenants list", "tenantry tenants list --only suspended -o json"
+    ),
+)
 def list_(
     *,
     only: Annotated[TenantState | None, Parameter(help="those in this state")] = None,
@@ -102,7 +106,7 @@ def list_(
     at: Connection = connection.DEFAULT,
 ) -> None:
     """List all tenants, in the order of their ids."""
-    found = loop.run(_all(at, only))
+    found = loop.run(all_tenants(at, only))
     if form == "json":
         output.json(found)
         return
@@ -113,7 +117,7 @@ def list_(
     output.table(("tenant", "plan", "state", "created", "credentials"), rows)
 
 
-@app.command
+@app.command(help_epilogue=examples("tenantry tenants suspend acme --reason 'invoice overdue'"))
 def suspend(
     tenant: TenantId,
     /,
@@ -128,7 +132,7 @@ def suspend(
     _print(answer.tenant, form, f"suspended {tenant}")
 
 
-@app.command
+@app.command(help_epilogue=examples("tenantry tenants resume acme"))
 def resume(
     tenant: TenantId,
     /,
@@ -142,7 +146,7 @@ def resume(
     _print(answer.tenant, form, f"resumed {tenant}")
 
 
-@app.command
+@app.command(help_epilogue=examples("tenantry tenants set-plan acme premium"))
 def set_plan(
     tenant: TenantId,
     plan: Annotated[str, Parameter(help="the plan, see `tenantry plans`")],
@@ -157,7 +161,9 @@ def set_plan(
     _print(answer.tenant, form, f"{tenant} is on the plan {answer.tenant.plan}")
 
 
-@app.command
+@app.command(
+    help_epilogue=examples("tenantry tenants delete acme", "tenantry tenants delete acme --yes")
+)
 def delete(
     tenant: TenantId,
     /,
@@ -176,7 +182,7 @@ def delete(
 
 def plans(*, form: Output = "table", at: Connection = connection.DEFAULT) -> None:
     """List the plans that tenants can be on."""
-    found = loop.run(ask(at, "plans", NOTHING, PlanList)).plans
+    found = loop.run(ask(at, "plans", Empty(), PlanList)).plans
     if form == "json":
         output.json(found)
         return
@@ -195,9 +201,9 @@ def plans(*, form: Output = "table", at: Connection = connection.DEFAULT) -> Non
     output.table(("plan", "rate", "burst", "max body", "retention", "timeout", "weight"), rows)
 
 
-async def _all(at: Connection, only: TenantState | None) -> list[Tenant]:
+async def _create(at: Connection, tenant: str, plan: str) -> tuple[Tenant, str]:
     async with control(at) as mesh:
-        return await mesh.tenants(only)
+        return await mesh.create(tenant, plan=plan)
 
 
 def _print(tenant: Tenant, form: output.Format, *lines: str) -> None:

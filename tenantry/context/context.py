@@ -68,6 +68,7 @@ class Context:
 
     __slots__ = (
         "_closed",
+        "_log",
         "_mesh",
         "_staged",
         "action",
@@ -75,7 +76,6 @@ class Context:
         "claims",
         "deadline",
         "headers",
-        "log",
         "message_id",
         "plan",
         "principal",
@@ -121,17 +121,24 @@ class Context:
         self.headers = headers or {}
         self.resources = resources
         self.seq = seq
-        self.log = structlog.get_logger(
-            f"service.{address.service}",
-            tenant=claims.tenant,
-            trace_id=trace.trace_id,
-            action=address.name,
-        )
+        self._log: Any = None
 
     @property
     def request_id(self) -> str:
         """The trace id: what errors and logs show, 32 hex digits."""
         return self.trace.trace_id
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger bound to tenant, action and trace; made when first used."""
+        if self._log is None:
+            self._log = structlog.get_logger(
+                f"service.{self.service}",
+                tenant=self.tenant,
+                trace_id=self.trace.trace_id,
+                action=f"{self.service}.{self.action}",
+            )
+        return self._log
 
     @property
     def remaining(self) -> float | None:

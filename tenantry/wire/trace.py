@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from opentelemetry import trace as otel
@@ -98,23 +98,37 @@ class Span:
             if error is not None:
                 self._span.record_exception(error)
 
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Nothing ends: it is not recorded."""
+
 
 def enabled() -> bool:
     """Whether the program has set up an OpenTelemetry SDK."""
     return not isinstance(otel.get_tracer_provider(), ProxyTracerProvider)
 
 
-@contextmanager
 def span(
     name: str,
     kind: SpanKind,
     parent: Trace | None,
     attributes: Mapping[str, AttributeValue],
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """Run a block as a span below `parent`, or as the root of a new trace."""
-    if not enabled():
-        yield Span(parent.child() if parent else new())
-        return
+    if enabled():
+        return _recorded(name, kind, parent, attributes)
+    return Span(parent.child() if parent else new())
+
+
+@contextmanager
+def _recorded(
+    name: str,
+    kind: SpanKind,
+    parent: Trace | None,
+    attributes: Mapping[str, AttributeValue],
+) -> Iterator[Span]:
     tracer = otel.get_tracer("tenantry")
     context = None
     if parent is not None:

@@ -26,9 +26,7 @@ plain = st.recursive(
     max_leaves=8,
 )
 extensions = st.dictionaries(
-    st.from_regex(r"[a-z]{1,3}(_[a-z]{1,8})?", fullmatch=True).filter(
-        lambda name: name not in OWN
-    ),
+    st.from_regex(r"[a-z]{1,3}(_[a-z]{1,8})?", fullmatch=True).filter(lambda name: name not in OWN),
     plain,
     max_size=4,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -110,7 +111,7 @@ def test_a_context_forged_by_the_rules_of_the_format_verifies(ring: KeyRing) -> 
 
 
 def test_a_context_is_a_jwt_that_names_its_key(token: str) -> None:
-    first = token.split(".")[0]
+    first = token.partition(".")[0]
     assert json.loads(base64.urlsafe_b64decode(first + "==")) == head()
 
 
@@ -197,10 +198,8 @@ def test_no_change_gives_other_claims(data: st.DataObject) -> None:
 
 
 def _refused_or_same(ring: KeyRing, token: str, good: Claims) -> None:
-    try:
+    with contextlib.suppress(BadContext):
         assert ring.verify(token, "acme", NOW) == good
-    except BadContext:
-        pass
 
 
 @given(st.one_of(st.text(), st.text("abcXYZ019-_.", max_size=200)))

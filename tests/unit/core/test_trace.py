@@ -133,7 +133,9 @@ def test_no_text_is_taken_that_is_not_passed_on_well_formed(text: str) -> None:
         assert trace.extract(headers) == found
 
 
-@pytest.mark.parametrize(("flags", "kept"), [("00", "00"), ("01", "01"), ("ff", "03"), ("04", "00")])
+@pytest.mark.parametrize(
+    ("flags", "kept"), [("00", "00"), ("01", "01"), ("ff", "03"), ("04", "00")]
+)
 def test_flags_that_mean_nothing_yet_are_not_passed_on(flags: str, kept: str) -> None:
     found = extract(f"00-{ID}-{SPAN}-{flags}")
     assert found is not None
