@@ -27,8 +27,12 @@ def reserve(path: Path) -> Iterator[Callable[[str], None]]:
         raise SetupError(
             f"{path} can't be written: {error.strerror}", hint="name another with --creds-file"
         ) from None
+
+    def write(text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+
     try:
-        yield path.write_text
+        yield write
     finally:
         if path.stat().st_size == 0:
             path.unlink()

@@ -58,14 +58,14 @@ class Cli:
         return self.folder / ".tenantry"
 
     def __call__(
-        self, *arguments: str, input: str | None = None, env: dict[str, str] | None = None
+        self, *arguments: str, stdin: str | None = None, env: dict[str, str] | None = None
     ) -> Done:
         done = subprocess.run(
             [sys.executable, "-m", "tenantry", *arguments],
             cwd=self.folder,
             env=self.env | (env or {}),
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -73,9 +73,9 @@ class Cli:
         )
         return Done(done)
 
-    def ok(self, *arguments: str, input: str | None = None) -> Done:
+    def ok(self, *arguments: str, stdin: str | None = None) -> Done:
         """Run a command that must succeed."""
-        done = self(*arguments, input=input)
+        done = self(*arguments, stdin=stdin)
         assert done.code == 0, f"tenantry {' '.join(arguments)}: {done.err}{done.out}"
         return done
 
@@ -140,9 +140,9 @@ class Inside(Cli):
     """The same in this process: an interpreter for each fact would take minutes."""
 
     def __call__(
-        self, *arguments: str, input: str | None = None, env: dict[str, str] | None = None
+        self, *arguments: str, stdin: str | None = None, env: dict[str, str] | None = None
     ) -> Done:
-        assert input is None, "stdin is for real processes"
+        assert stdin is None, "stdin is for real processes"
         out = io.TextIOWrapper(io.BytesIO(), write_through=True)
         err = io.StringIO()
         with (

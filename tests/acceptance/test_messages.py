@@ -16,7 +16,7 @@ def test_an_answer_in_a_pipe_is_one_line(shop: Cli) -> None:
 
 
 def test_a_body_comes_from_stdin(shop: Cli) -> None:
-    assert shop.ok("request", "acme", "orders.place", "-", input=ORDER).json["sku"] == "A-1"
+    assert shop.ok("request", "acme", "orders.place", "-", stdin=ORDER).json["sku"] == "A-1"
 
 
 def test_a_body_comes_from_a_file(mesh: Cli) -> None:

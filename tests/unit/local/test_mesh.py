@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tenantry.errors import SetupError
+from tenantry.local import mesh
+from tenantry.local.mesh import MeshOptions
+from tenantry.local.state import StateFolder
+from tenantry.runtime import config
+
+
+def names(tmp_path: Path, **options: object) -> list[list[str]]:
+    folder = StateFolder.open(tmp_path / "state")
+    wanted = MeshOptions(port=0, **options)  # type: ignore[arg-type]
+    _, stages = mesh.prepare(folder, wanted)
+    return [[spec.name for spec in stage] for stage in stages]
+
+
+def test_a_mesh_without_services(tmp_path: Path) -> None:
+    assert names(tmp_path) == [["nats-server"], ["tenants"], ["router"]]
+
+
+def test_replicas_are_numbered(tmp_path: Path) -> None:
+    stages = names(tmp_path, routers=2, replicas=2, services=("shop.orders:service",))
+    assert stages[2] == ["router-1", "router-2", "orders-1", "orders-2"]
+
+
+def test_names_that_are_not_enough_are_written_in_full(tmp_path: Path) -> None:
+    stages = names(tmp_path, services=("a.orders:x", "b.orders:x", "c.router:x"))
+    assert stages[2] == ["router", "a.orders.x", "b.orders.x", "c.router.x"]
+
+
+def test_settings_of_ours_do_not_reach_the_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANTRY_CREDS", "/of/a/tenant.creds")
+    _, stages = mesh.prepare(StateFolder.open(tmp_path / "state"), MeshOptions(port=0))
+    assert "TENANTRY_CREDS" not in stages[1][0].env
+
+
+def test_a_second_time_the_keys_stay(tmp_path: Path) -> None:
+    names(tmp_path)
+    before = (tmp_path / "state" / "operator" / "operator.jwt").read_text()
+    names(tmp_path)
+    assert (tmp_path / "state" / "operator" / "operator.jwt").read_text() == before
+
+
+def test_a_taken_port_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=f"port {port} is taken"):
+            mesh.choose_port(port)
+
+
+def test_plant_writes_a_mesh_toml_that_can_be_read(tmp_path: Path) -> None:
+    home = mesh.plant(tmp_path / "home", replicas=3, journal_bytes=1024**3)
+    found = config.load(home.path / config.FILE)
+    assert (found.replicas, found.journal.replicas, found.journal.max_bytes) == (3, 3, 1024**3)
+
+
+@pytest.mark.parametrize("target", ["a:b", "shop.orders:service", "_a.b1:c.d"])
+def test_a_target(target: str) -> None:
+    assert mesh.is_target(target)
+
+
+@pytest.mark.parametrize("target", ["orders", "a.py", ":a", "a:", "a b:c", "../a:b", "-a:b"])
+def test_no_target(target: str) -> None:
+    assert not mesh.is_target(target)
