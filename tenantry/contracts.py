@@ -5,6 +5,7 @@ What a shipped worker says is asked of the worker itself, through its entry poin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,6 +16,9 @@ from tenantry import messages, subjects
 from tenantry.context.token import Claims
 from tenantry.runtime.options import Runnable
 from tenantry.service.service import Service
+
+Writer = Callable[[Path], list[Path]]
+"""Writes files below a folder and returns what has changed."""
 
 WORKERS = "tenantry.workers"
 """The entry-point group of workers that ship as a whole."""

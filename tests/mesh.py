@@ -41,6 +41,10 @@ PATIENCE = 20.0
 """Seconds that something which has to happen may take."""
 
 
+STOP = 30.0
+"""Seconds that a worker may take to drain and end."""
+
+
 class Runs(Protocol):
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None]) -> None: ...
 
@@ -55,7 +59,8 @@ class Running:
 
     async def stop(self) -> None:
         """Let it drain and end."""
-        await self._mesh.aside(self._end())
+        async with asyncio.timeout(STOP):
+            await self._mesh.aside(self._end())
 
     async def _end(self) -> None:
         self._stop.set()
@@ -143,7 +148,7 @@ class Mesh:
     def start(self, worker: Runs) -> Running:
         """Run a worker until it is stopped; returns when it is ready, raises what it raises."""
         future = asyncio.run_coroutine_threadsafe(self._begin(worker), self._loop)
-        running = future.result(timeout=30)
+        running = future.result(timeout=STOP)
         self._running.append(running)
         return running
 
@@ -160,7 +165,7 @@ class Mesh:
     def close(self) -> None:
         """Stop all workers, the last started first."""
         for running in reversed(self._running):
-            asyncio.run_coroutine_threadsafe(running._end(), self._loop).result(timeout=30)
+            asyncio.run_coroutine_threadsafe(running._end(), self._loop).result(timeout=STOP)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()

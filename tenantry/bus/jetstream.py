@@ -89,6 +89,8 @@ def stored(answer: Message) -> Stored:
         raise JetStreamError(
             ack.error.description, status=ack.error.code, err_code=ack.error.err_code
         )
+    if not ack.stream:
+        raise Unavailable("no stream stores this subject")  # somebody else has answered
     return Stored(ack.stream, ack.seq, ack.duplicate)
 
 

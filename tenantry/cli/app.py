@@ -9,7 +9,7 @@ from typing import Any
 from cyclopts import App, Group
 
 from tenantry import __version__
-from tenantry.cli import mesh, messages, nats, run, services, status, tenants
+from tenantry.cli import contracts, demo, mesh, messages, nats, run, services, status, tenants
 from tenantry.cli.usage import examples
 
 _MESH = Group("A mesh on this machine", sort_key=1)
@@ -52,6 +52,7 @@ _command(
     "tenantry up -d --port 0 --state /tmp/a   # a second mesh beside the first",
 )
 _command(_MESH, mesh.down, "tenantry down", "tenantry down --state /tmp/a")
+_command(_MESH, demo.demo, "tenantry demo", "tenantry demo --seconds 60")
 _command(_MESH, status.status, "tenantry status", "tenantry status -o json")
 
 _commands(_TENANTS, tenants.app)
@@ -85,4 +86,7 @@ _command(
     "tenantry run tenants --home /etc/tenantry",
 )
 _commands(_RUN, nats.app)
-# Here: demo, subjects, schemas.
+_command(_RUN, contracts.subjects, "tenantry subjects", "tenantry subjects --write")
+_command(
+    _RUN, contracts.schemas, "tenantry schemas Plan", "tenantry schemas --write --dir ~/tenantry"
+)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tenantry.errors import TenantryError
 from tenantry.local import notify
+from tenantry.local.mesh import OURSELVES
 
 
 class StartFailed(TenantryError):
@@ -30,7 +30,7 @@ def start(arguments: Sequence[str], log: Path) -> str:
     reading, writing = os.pipe()
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tenantry", *arguments],
+            [*OURSELVES, *arguments],
             env={**os.environ, notify.VARIABLE: str(writing)},
             stdin=subprocess.DEVNULL,
             stdout=file,

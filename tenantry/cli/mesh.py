@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from tenantry.cli import background, loop, options, output
 from tenantry.cli.usage import UsageError
 from tenantry.errors import SetupError
-from tenantry.local import mesh, notify, state
+from tenantry.local import mesh, notify, processes, state
 from tenantry.local.state import StateFolder
 from tenantry.local.supervisor import Echo, Supervisor
 
@@ -114,12 +114,20 @@ def down(*, state: options.State = state.DEFAULT) -> None:
             output.line(f"nothing runs in {folder.path}")
         return
     running = folder.running()
-    if running is None:
+    if running is None or processes.birth(running.supervisor) != running.birth:
         raise SetupError(
             f"{folder.path} is in use, but by whom is not written there",
             hint="try again in a moment",
         )
-    os.kill(running.supervisor, signal.SIGTERM)
+    try:
+        os.kill(running.supervisor, signal.SIGTERM)
+    except PermissionError:
+        raise SetupError(
+            f"the supervisor (process {running.supervisor}) belongs to somebody else",
+            hint="run `tenantry down` as the user who started it",
+        ) from None
+    except ProcessLookupError:
+        pass  # it is just ending by itself
     deadline = time.monotonic() + _DOWN_PATIENCE
     while folder.in_use():
         if time.monotonic() > deadline:

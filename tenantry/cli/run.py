@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tenantry import logs
+from tenantry import logs, telemetry
 from tenantry.cli import connection, loop, output, targets
 from tenantry.cli.connection import Connection
 from tenantry.cli.usage import UsageError
@@ -34,7 +34,11 @@ def run(
     names = [targets.check(each) for each in target]
     worker = _worker(names, drain, at)
     logs.configure()
-    loop.run(_serve(worker, " ".join(names)))
+    flush = telemetry.configure(names[0])
+    try:
+        loop.run(_serve(worker, " ".join(names)))
+    finally:
+        flush()
 
 
 def _worker(names: list[str], drain: float, at: Connection) -> Runnable | Worker:

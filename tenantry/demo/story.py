@@ -17,6 +17,7 @@ from tenantry.demo.checks import Books, check, settled
 from tenantry.demo.screen import Screen
 from tenantry.demo.shopper import Shopper
 from tenantry.errors import SetupError
+from tenantry.local.server import find_nats_server
 from tenantry.local.state import StateFolder
 
 SECONDS = 15.0
@@ -34,6 +35,7 @@ _TENANTS = {
 
 async def run(*, seconds: float = SECONDS) -> bool:
     """Tell the story; returns whether every check held."""
+    find_nats_server()  # missing, it is said before anything else
     screen = Screen()
     screen.say("starting a mesh: nats-server, control plane, router, 2 orders, 2 ledgers")
     with tempfile.TemporaryDirectory(prefix="tenantry-demo-") as folder:
@@ -144,4 +146,4 @@ def _shop() -> tuple[str, Path]:
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1].removeprefix("tenantry: ") if lines else "it said nothing"

@@ -21,6 +21,9 @@ from tenantry.operator import OperatorHome, ServerOptions, files
 from tenantry.runtime import config
 
 HOST = "127.0.0.1"
+OURSELVES = (sys.executable, "-P", "-m", "tenantry")
+"""How a child is started: with the path that the command `tenantry` itself has."""
+
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 _OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME")
 _MARGIN = 2.0
@@ -178,7 +181,7 @@ def _worker(
     env["PYTHONUNBUFFERED"] = "1"
     if options.text_logs:
         env.setdefault("TENANTRY_LOG_FORMAT", "text")
-    command = (sys.executable, "-m", "tenantry", "run", *targets, "--url", url)
+    command = (*OURSELVES, "run", *targets, "--url", url)
     return Spec(
         name=name,
         command=(*command, "--state", str(state.path), "--drain", f"{options.drain:g}"),

@@ -127,13 +127,20 @@ class Lane:
             self._ticker.cancel()
         self._live.clear()
         self._tenants.clear()
-        if pinned:
-            with contextlib.suppress(Rejection, JetStreamError):
+        await self._let_go(pinned)
+
+    async def _let_go(self, pinned: bool) -> None:
+        """Make room for the next reader at once.
+
+        Our pulls stand in the server's queue until they expire, and the pin would go to one of
+        them though nobody listens there; asking for the consumer's info clears them out.
+        """
+        path = f"{journal.STREAM}.{self._consumer}"
+        with contextlib.suppress(Rejection, JetStreamError):
+            await js.api(self._bus, f"CONSUMER.INFO.{path}", timeout=1.0)
+            if pinned:
                 await js.api(
-                    self._bus,
-                    f"CONSUMER.UNPIN.{journal.STREAM}.{self._consumer}",
-                    {"group": journal.GROUP},
-                    timeout=1.0,
+                    self._bus, f"CONSUMER.UNPIN.{path}", {"group": journal.GROUP}, timeout=1.0
                 )
 
     @property

@@ -116,6 +116,29 @@ def test_issued_credentials_work_and_revoked_ones_do_not(mesh: Cli, tenant: str)
     assert states[key] is not None
 
 
+def test_credentials_are_told_in_words(mesh: Cli, tenant: str) -> None:
+    command = ("tenants", "credentials")
+    said = mesh.ok(*command, "issue", tenant, "--name", "till", "--expires", "2099-12-31").out
+    assert said.splitlines()[1:] == [
+        f"credentials: {tenant}-till.creds",
+        "expires: 2099-12-31T00:00:00Z",
+    ]
+    assert mesh.ok(*command, "revoke", tenant, "--all").out == (
+        f"revoked all credentials of {tenant}\n"
+    )
+    rows = [row.split() for row in mesh.ok(*command, "list", tenant).out.splitlines()]
+    assert rows[0] == ["KEY", "NAME", "STATE", "ISSUED", "EXPIRES"]
+    assert [(row[1], row[2], row[4]) for row in rows[1:]] == [
+        ("first", "revoked", "never"),
+        ("till", "revoked", "2099-12-31T00:00:00Z"),
+    ]
+
+
+def test_a_key_that_is_none_is_a_usage_error(mesh: Cli) -> None:
+    error = mesh.misused("tenants", "credentials", "revoke", "acme", "UABC")
+    assert error.startswith("usage: 'UABC' is not the key of credentials")
+
+
 def test_revoke_wants_one_or_all(mesh: Cli) -> None:
     assert "give one KEY, or --all" in mesh.misused("tenants", "credentials", "revoke", "acme")
 

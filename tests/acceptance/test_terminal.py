@@ -80,6 +80,13 @@ def test_on_a_terminal_an_answer_is_indented(shop: Cli) -> None:
     assert '{\r\n  "id": ' in out
 
 
+def test_on_a_terminal_a_table_is_drawn(shop: Cli) -> None:
+    code, out = on_terminal(shop, "plans")
+    assert code == 0
+    assert "─" in out
+    assert "premium" in out
+
+
 def test_on_a_terminal_delete_asks_and_takes_only_the_id(shop: Cli) -> None:
     shop.ok("tenants", "create", "doomed")
     code, out = on_terminal(shop, "tenants", "delete", "doomed", typed="yes\n")

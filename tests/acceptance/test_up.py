@@ -165,3 +165,11 @@ def _locked(state: Path) -> int:
     handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
     return handle
+
+
+def test_a_lock_of_somebody_unknown_is_not_stopped(alone: Cli) -> None:
+    lock = _locked(alone.state)
+    try:
+        assert "by whom is not written there" in alone.fails("down")
+    finally:
+        os.close(lock)

@@ -16,7 +16,7 @@ SLACK = Fraction(2, 1000)
 """What the limiter may be off by, messages: floating point, and a clock of limited precision."""
 
 DAY = 86_400.0
-STARTS = [0.0, 12.345678901, 1e6, 1e7, 1.7e9]
+STARTS = [0.0, 12.345678901, 1e6, 1e7, 1e8]
 """Uptimes of a machine: the monotonic clock counts from its start."""
 
 plans = st.builds(
@@ -196,7 +196,7 @@ def test_a_smaller_burst_does_not_block_for_longer_than_one_message(
     assert refused.retry_after == pytest.approx(wait)
 
 
-def test_to_another_plan_and_back_gives_no_new_burst() -> None:
+def test_to_a_smaller_plan_and_back_gives_at_most_the_difference() -> None:
     limiter = LocalLimiter()
     one, other = Plan(name="a", burst=100), Plan(name="b", burst=50)
     spend(limiter, one, 0.0)
@@ -207,16 +207,15 @@ def test_to_another_plan_and_back_gives_no_new_burst() -> None:
 # housekeeping
 
 
-@given(plan=plans, start=starts, sent=st.integers(1, 300))
-def test_who_is_forgotten_has_its_full_burst_anyway(plan: Plan, start: float, sent: int) -> None:
-    limiter = LocalLimiter()
-    for _ in range(sent):
-        limiter.take("acme", plan, start)
-    later = start + min(sent, plan.burst) / plan.rate * 0.999
-    limiter.forget_idle(later)
-    assert len(limiter) == (1 if later < start + min(sent, plan.burst) / plan.rate else 0)
-    limiter.forget_idle(later + 1 + 1 / plan.rate)
-    assert len(limiter) == 0
+@given(plan=plans, start=starts, data=st.data())
+def test_forgetting_the_idle_changes_no_verdict(
+    plan: Plan, start: float, data: st.DataObject
+) -> None:
+    tidy, keeping, now = LocalLimiter(), LocalLimiter(), start
+    for gap in data.draw(arrivals(plan)):
+        now += gap
+        tidy.forget_idle(now)
+        assert tidy.take("acme", plan, now) == keeping.take("acme", plan, now)
 
 
 def test_who_is_not_idle_is_not_forgotten() -> None:

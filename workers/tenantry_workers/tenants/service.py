@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import tenantry
+from tenantry import subjects
 from tenantry.bus import Table
 from tenantry.context.platform import PlatformContext
-from tenantry.errors import Conflict
+from tenantry.errors import BadMessage, Conflict
 from tenantry.messages import (
     EVENT_OF_CHANGE,
     CreateTenant,
@@ -26,6 +27,7 @@ from tenantry.messages import (
     TenantRef,
 )
 from tenantry.operator import OperatorHome
+from tenantry.operator.keys import Kind, is_public_key
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import event_name
@@ -77,6 +79,9 @@ class TenantsService:
 
     async def create(self, _ctx: PlatformContext, ask: CreateTenant) -> TenantAnswer:
         """Create a tenant; with a public key, issue its first credentials too."""
+        if not subjects.is_tenant(ask.id):  # a pattern's `$` lets a final line feed pass
+            raise BadMessage("this is no tenant id", path="$.id")
+        _check_key(ask.public_key)
         now = round(time.time(), 3)
         first = (
             (Credential(public_key=ask.public_key, name="first", issued=now),)
@@ -153,6 +158,7 @@ class TenantsService:
         """Sign credentials for a key pair that the asker has made."""
         if ask.expires is not None and ask.expires <= time.time():
             raise Conflict("the expiry lies in the past", hint="give seconds since the epoch")
+        _check_key(ask.public_key)
         credential = Credential(
             public_key=ask.public_key,
             name=ask.name,
@@ -183,3 +189,9 @@ class TenantsService:
         live = self._doors.wanted()
         await self._doors.shut({key: 0 for key in revoked if key in live})
         return TenantAnswer(tenant=tenant)
+
+
+def _check_key(public_key: str | None) -> None:
+    """Before anything is written: a record must not name a key that nobody can have."""
+    if public_key is not None and not is_public_key(public_key, Kind.USER):
+        raise BadMessage("this is no public key of a user", path="$.public_key")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from tenantry.bus import Bucket, Bus
+from tenantry import subjects
+from tenantry.bus import Bucket, Bus, Entry
 from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.messages import Credential, Plan, Tenant, TenantChange
 
@@ -38,10 +39,7 @@ class TenantStore:
 
     async def get(self, name: str) -> Tenant:
         """The tenant; raises :class:`NotFound`."""
-        entry = await self._tenants.get(name)
-        if entry is None:
-            raise NotFound(f"no tenant {name!r}", hint="see `tenantry tenants list`")
-        return entry.value
+        return (await self._entry(name)).value
 
     async def change(self, name: str, change: Change) -> tuple[Tenant, int]:
         """Apply `change` to the latest record; again where another was quicker.
@@ -49,9 +47,7 @@ class TenantStore:
         Returns the record and its revision, 0 where nothing was to change.
         """
         for _ in range(_ATTEMPTS):
-            entry = await self._tenants.get(name)
-            if entry is None:
-                raise NotFound(f"no tenant {name!r}", hint="see `tenantry tenants list`")
+            entry = await self._entry(name)
             if entry.value.state == "deleted":
                 raise Conflict(f"tenant {name} is deleted")
             changed = change(entry.value)
@@ -65,8 +61,14 @@ class TenantStore:
 
     async def check_plan(self, name: str) -> None:
         """Raise :class:`NotFound` where there is no such plan."""
-        if await self._plans.get(name) is None:
+        if not subjects.is_name(name) or await self._plans.get(name) is None:
             raise NotFound(f"no plan {name!r}", hint="see `tenantry plans`")
+
+    async def _entry(self, name: str) -> Entry[Tenant]:
+        entry = await self._tenants.get(name) if subjects.is_tenant(name) else None
+        if entry is None:
+            raise NotFound(f"no tenant {name!r}", hint="see `tenantry tenants list`")
+        return entry
 
 
 def next_record(

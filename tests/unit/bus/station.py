@@ -1,0 +1,92 @@
+"""A real server and connections to it, for the tests of the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tenantry.bus import Bucket, Bus, Message
+from tenantry.bus import jetstream as js
+from tenantry.bus.kv import bucket_config
+from tenantry.operator import OperatorHome
+from tests.servers import NatsBackend
+
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+class Station:
+    """Opens connections and closes them at the end of the test."""
+
+    def __init__(self, backend: NatsBackend) -> None:
+        self.backend = backend
+        self.home = OperatorHome.load(backend.home)
+        self._stack = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        return self.backend.url
+
+    async def __aenter__(self) -> Station:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def connect(
+        self, role: str = "control", *, creds: Path | None = None, **options: Any
+    ) -> Bus:
+        creds = creds or self.home.creds_path(role)
+        bus = await Bus.connect(self.url, creds=creds, name=f"test-{role}", **options)
+        self._stack.push_async_callback(bus.close)
+        return bus
+
+    async def bucket(self, bus: Bus, kind: type[T], *, history: int = 5) -> Bucket[T]:
+        """A fresh bucket."""
+        name = fresh("bucket")
+        await js.ensure_stream(bus, bucket_config(name, history=history))
+        return Bucket(bus, name, kind)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.backend.kill)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.backend.start)
+
+
+def fresh(word: str = "test") -> str:
+    """A token that no other test uses."""
+    return f"{word}{next(_numbers)}"
+
+
+async def until(check: Callable[[], object], *, within: float = 10.0) -> None:
+    """Return when `check` holds; raises AssertionError when it does not in time."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within
+    while not check():
+        if loop.time() > end:
+            raise AssertionError(f"not within {within:g} s")
+        await asyncio.sleep(0.01)
+
+
+class Heard:
+    """A callback that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message.data for message in self.messages]
+
+    async def reach(self, count: int) -> list[bytes]:
+        """The bodies, once there are so many."""
+        await until(lambda: len(self.messages) >= count)
+        return self.bodies
