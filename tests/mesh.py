@@ -137,9 +137,11 @@ class Mesh:
     def options(self) -> WorkerOptions:
         return WorkerOptions(servers=(self.url,), home=self.home.path, drain=5.0)
 
-    def worker(self, *services: Service) -> Worker:
+    def worker(self, *services: Service, drain: float = 5.0) -> Worker:
         """A worker with the credentials of the role `service`."""
-        return Worker(services, servers=self.url, creds=self.home.creds_path("service"), drain=5.0)
+        return Worker(
+            services, servers=self.url, creds=self.home.creds_path("service"), drain=drain
+        )
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the mesh's own loop."""
@@ -161,6 +163,31 @@ class Mesh:
             waiting.cancel()
             await task
         return Running(self, task, stop)
+
+    async def tasks(self) -> int:
+        """How many tasks there are in the mesh's loop."""
+
+        async def count() -> int:
+            return len(asyncio.all_tasks())
+
+        return await self.aside(count())
+
+    async def set(self, event: asyncio.Event) -> None:
+        """Set an event that a handler waits for, in the loop that it waits in."""
+
+        async def do() -> None:
+            event.set()
+
+        await self.aside(do())
+
+    async def ready(self, program: Program, action: str) -> None:
+        """Return when the router knows that this action is served."""
+
+        async def check() -> bool:
+            code = (await program.ask(action, b"")).code
+            return code not in {"unknown_action", "unavailable"}
+
+        await eventually(check)
 
     def close(self) -> None:
         """Stop all workers, the last started first."""

@@ -78,12 +78,14 @@ class Pull:
         self._wake.set()
 
     async def stop(self) -> None:
-        """Ask for no more; what is under way still reaches `receive`, or is delivered anew."""
+        """Ask for no more; what is under way still reaches `receive`, or is delivered anew.
+
+        `pinned` then tells whether the server still takes this reader for the one that reads.
+        """
         self._forget()
         await tasks.end(self._task)
         if self._subscription is not None:
             await self._subscription.stop()
-        self._pin = ""
         self._open.clear()
 
     def _reset(self) -> None:

@@ -28,6 +28,7 @@ READY_PATIENCE = 60.0
 """How long a child may take until it says that it is ready, seconds."""
 
 _CHUNK = 65_536
+_LAST_WORD = 0.1
 _LONGEST_LINE = 1_048_576
 
 
@@ -138,6 +139,8 @@ class Child:
             await asyncio.wait(
                 {ready, ended}, timeout=READY_PATIENCE, return_when=asyncio.FIRST_COMPLETED
             )
+            if ended.done():  # what it said at its end may be still on its way
+                await asyncio.wait({ready}, timeout=_LAST_WORD)
             if ready.done():
                 why = ready.result()
             elif not ended.done():

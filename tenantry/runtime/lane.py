@@ -108,7 +108,6 @@ class Lane:
         if self._pull is None:
             return
         pull, self._pull = self._pull, None
-        pinned = pull.pinned
         await pull.stop()
         for tenant in list(self._tenants.values()):
             while tenant.held:
@@ -127,7 +126,7 @@ class Lane:
             self._ticker.cancel()
         self._live.clear()
         self._tenants.clear()
-        await self._let_go(pinned)
+        await self._let_go(pull.pinned)
 
     async def _let_go(self, pinned: bool) -> None:
         """Make room for the next reader at once.

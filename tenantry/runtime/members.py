@@ -12,6 +12,7 @@ import structlog
 
 from tenantry import tasks
 from tenantry.bus import Bus, Message, Subscription
+from tenantry.errors import Rejection
 from tenantry.messages import Alive
 from tenantry.wire.codec import encode
 
@@ -143,7 +144,8 @@ class Heartbeat:
     async def _beat(self) -> None:
         while True:
             if self._bus.connected:
-                await self._say()
+                with contextlib.suppress(Rejection):  # lost just now: said when it is back
+                    await self._say()
             self._again.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):

@@ -75,6 +75,8 @@ class Worker:
             for run in running:
                 run.dispatcher.resources = await stack.enter_async_context(run.service.living())
             for run in running:
+                # For a start that fails; after an orderly stop there is nothing left to stop.
+                stack.push_async_callback(run.stop, 0.0)
                 await run.start()
             beat = Heartbeat(bus, [run.alive for run in running])
             await beat.start()

@@ -74,7 +74,7 @@ async def test_credentials_of_another_operator_are_refused_promptly(
     stranger, began = OperatorHome.create(tmp_path / "home"), time.monotonic()
     with pytest.raises(ConnectionFailed, match="Authorization"):
         await Bus.connect(station.url, creds=stranger.creds_path("control"))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5  # the server itself looks for the account for 2
 
 
 async def test_a_file_that_holds_no_credentials_is_told(station: Station, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ async def test_what_a_child_has_started_dies_with_it(make: Make, tmp_path: Path)
 
 
 async def test_the_log_holds_both_outputs(make: Make, tmp_path: Path) -> None:
-    child = make("echo out; echo err >&2; printf unfinished; " + READY)
+    child = make("echo out; echo err >&2; printf unfinished; " + READY + "sleep 0.3")
     await child.start()
     await until(lambda: "unfinished" in (tmp_path / "it.log").read_text())
     assert (tmp_path / "it.log").read_text().splitlines()[:3] == ["out", "err", "unfinished"]
