@@ -52,11 +52,19 @@ log = structlog.get_logger("tenantry.bus")
 
 
 class NatsClient(Client):
-    """nats-py's client without the trap that a cancelled flush lays.
+    """nats-py's client without two of its traps (seen in 2.16.0).
 
     Its read loop ends, without a word and for good, at the PONG for a flush that was cancelled or
-    timed out meanwhile (seen in 2.16.0): the connection stays open and hears nothing any more.
+    timed out meanwhile: the connection stays open and hears nothing any more. And it writes a PING
+    before what waits to be written: a drain would lose what comes between PONG and UNSUB.
     """
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        if self._pending and self._transport is not None:
+            self._transport.writelines(self._pending[:])
+            self._pending = []
+            self._pending_data_size = 0
+        await super()._send_ping(future)
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():

@@ -64,9 +64,9 @@ class Pull:
         self._task = asyncio.create_task(self._run())
 
     @property
-    def pinned(self) -> bool:
-        """Whether the server has given this reader the pin."""
-        return bool(self._pin)
+    def pin(self) -> str:
+        """The pin that the server has given to this reader, if any; it outlives `stop`."""
+        return self._pin
 
     @property
     def expected(self) -> int:
@@ -78,10 +78,7 @@ class Pull:
         self._wake.set()
 
     async def stop(self) -> None:
-        """Ask for no more; what is under way still reaches `receive`, or is delivered anew.
-
-        `pinned` then tells whether the server still takes this reader for the one that reads.
-        """
+        """Ask for no more; what is under way still reaches `receive`, or is delivered anew."""
         self._forget()
         await tasks.end(self._task)
         if self._subscription is not None:

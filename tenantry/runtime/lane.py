@@ -108,6 +108,7 @@ class Lane:
         if self._pull is None:
             return
         pull, self._pull = self._pull, None
+        before = await self._pinned()
         await pull.stop()
         for tenant in list(self._tenants.values()):
             while tenant.held:
@@ -126,21 +127,31 @@ class Lane:
             self._ticker.cancel()
         self._live.clear()
         self._tenants.clear()
-        await self._let_go(pull.pinned)
+        await self._let_go(pull, before)
 
-    async def _let_go(self, pinned: bool) -> None:
-        """Make room for the next reader at once.
+    async def _let_go(self, pull: Pull, before: str) -> None:
+        """Give up the pin, whether we knew of it or not.
 
-        Our pulls stand in the server's queue until they expire, and the pin would go to one of
-        them though nobody listens there; asking for the consumer's info clears them out.
+        Our last pulls stand in the server's queue until they expire, and one of them may get the
+        pin though nobody listens there any more. Asking for the pin also clears them out.
         """
-        path = f"{journal.STREAM}.{self._consumer}"
-        with contextlib.suppress(Rejection, JetStreamError):
-            await js.api(self._bus, f"CONSUMER.INFO.{path}", timeout=1.0)
-            if pinned:
+        pinned = await self._pinned()
+        if pinned and (pinned == pull.pin or pinned != before):
+            with contextlib.suppress(Rejection, JetStreamError):
                 await js.api(
-                    self._bus, f"CONSUMER.UNPIN.{path}", {"group": journal.GROUP}, timeout=1.0
+                    self._bus,
+                    f"CONSUMER.UNPIN.{journal.STREAM}.{self._consumer}",
+                    {"group": journal.GROUP},
+                    timeout=1.0,
                 )
+
+    async def _pinned(self) -> str:
+        """The pin that the server has given to some reader of this lane, if any."""
+        path = f"CONSUMER.INFO.{journal.STREAM}.{self._consumer}"
+        with contextlib.suppress(Rejection, JetStreamError):
+            groups = (await js.api(self._bus, path, timeout=1.0)).get("priority_groups") or [{}]
+            return str(groups[0].get("pinned_client_id", ""))
+        return ""
 
     @property
     def lost(self) -> asyncio.Event:

@@ -46,11 +46,13 @@ class Members:
         self._service = service
         self._changed = changed
         self._heard: dict[str, dict[str, tuple[str, float]]] = {}
+        self._last = time.monotonic()
+        """When anyone was heard; who listens also hears its own instance."""
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen, and ask who is there already."""
+        """Listen."""
         self._subscriptions = [
             await self._bus.subscribe(alive_subject(self._service), self._on_alive),
             await self._bus.subscribe(gone_subject(self._service), self._on_gone),
@@ -76,7 +78,8 @@ class Members:
         """Take a sign of life."""
         instances = self._heard.setdefault(alive.service, {})
         new = alive.instance not in instances
-        instances[alive.instance] = (alive.version, time.monotonic())
+        self._last = time.monotonic()
+        instances[alive.instance] = (alive.version, self._last)
         if new:
             self._tell(alive.service)
 
@@ -98,8 +101,8 @@ class Members:
         while True:
             await asyncio.sleep(BEAT / 2)
             now = time.monotonic()
-            if not self._bus.connected or now - last > BEAT * 2:
-                self._refresh()  # it is we who were deaf, not they who were silent
+            if not self._bus.connected or now - min(last, self._last) > BEAT * 2:
+                self._refresh()  # it is we who were deaf, or NATS is away: not they are silent
             last = now
             for service, instances in list(self._heard.items()):
                 for instance, (_, heard) in list(instances.items()):

@@ -8,7 +8,7 @@ import msgspec
 
 from tenantry.bus import Bucket, Bus
 from tenantry.errors import Conflict, DeclarationError
-from tenantry.messages import Declaration
+from tenantry.messages import Alive, Declaration
 
 BUCKET = "catalogue"
 _ATTEMPTS = 5
@@ -28,23 +28,23 @@ def key(service: str, version: str) -> str:
     return f"{service}.{version}"
 
 
-async def live_versions(bus: Bus, service: str, *, wait: float = 0.3) -> set[str]:
-    """The versions of `service` that answer now."""
-    versions = set()
+async def living(bus: Bus, service: str, *, wait: float = 0.3) -> list[Alive]:
+    """The instances of `service` that answer now."""
+    found = []
     for answer in await bus.gather(f"$SRV.PING.{service}", wait=wait):
         with contextlib.suppress(msgspec.MsgspecError):  # not one of ours, whatever it is
-            versions.add(_decode_pong(answer.data).version)
-    return versions
+            pong = _decode_pong(answer.data)
+            found.append(Alive(service=pong.name, version=pong.version, instance=pong.id))
+    return found
 
 
-async def register(bus: Bus, declaration: Declaration) -> None:
-    """Enter a declaration; raises :class:`DeclarationError` where one that runs contradicts it.
+async def register(bus: Bus, declaration: Declaration, live: set[str]) -> None:
+    """Enter a declaration beside the `live` versions; raises :class:`DeclarationError` where one that runs contradicts it.
 
     The same version must mean the same contract while it runs; versions that run side by side
     must agree on what kind each action is.
     """
     bucket = Bucket(bus, BUCKET, Declaration)
-    live = await live_versions(bus, declaration.service)
     for version in live - {declaration.version}:
         other = await bucket.get(key(declaration.service, version))
         if other is not None:

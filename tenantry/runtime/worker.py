@@ -108,9 +108,13 @@ class ServiceRun:
 
     async def start(self) -> None:
         """Register, then begin to serve."""
-        if not self.service.platform:
-            await registry.register(self._bus, self.service.declaration())
         await self._members.start()
+        if not self.service.platform:
+            living = await registry.living(self._bus, self.service.name)
+            versions = {alive.version for alive in living}
+            await registry.register(self._bus, self.service.declaration(), versions)
+            for alive in living:  # else this one would take all lanes, until it hears the others
+                self._members.hear(alive)
         self._members.hear(self.alive)
         await self._discovery.start()
         await self._lanes.start()
@@ -129,10 +133,10 @@ class ServiceRun:
 
     async def stop(self, deadline: float) -> None:
         """Take nothing new, finish what has begun until `deadline` (loop time)."""
+        await self._discovery.stop()
         await asyncio.gather(
             *(subscription.stop() for subscription in self._subscriptions),
             self._lanes.stop(deadline),
         )
         await self.dispatcher.drain(deadline)
-        await self._discovery.stop()
         await self._members.stop()

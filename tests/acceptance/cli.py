@@ -113,7 +113,7 @@ class Cli:
             yield self.ok("up", "-d", "--port", "0", *arguments).out
         finally:
             if self.folder.exists():
-                self("down")
+                self.ok("down")
 
     @contextmanager
     def foreground(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:

@@ -65,6 +65,13 @@ def test_a_publish_tells_its_number_and_a_repeat_that_it_is_one(mesh: Cli) -> No
     assert again == {**first, "duplicate": True}
 
 
+def test_a_request_that_is_published_is_told_to_be_one(mesh: Cli) -> None:
+    assert mesh.fails("publish", "acme", "orders.place", ORDER) == (
+        "unavailable: no stream stores this subject (where orders.place is a request, ask with "
+        "`tenantry request`)"
+    )
+
+
 def test_a_tenant_without_credentials_is_told_what_to_do(mesh: Cli) -> None:
     assert mesh.fails("request", "globex", "orders.place", ORDER) == (
         "setup: no credentials of the tenant globex: globex.creds is missing (give --creds FILE, "
