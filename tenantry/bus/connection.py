@@ -52,11 +52,13 @@ log = structlog.get_logger("tenantry.bus")
 
 
 class NatsClient(Client):
-    """nats-py's client without two of its traps (seen in 2.16.0).
+    """nats-py's client without three of its traps (seen in 2.16.0).
 
     Its read loop ends, without a word and for good, at the PONG for a flush that was cancelled or
-    timed out meanwhile: the connection stays open and hears nothing any more. And it writes a PING
-    before what waits to be written: a drain would lose what comes between PONG and UNSUB.
+    timed out meanwhile: the connection stays open and hears nothing any more. It writes a PING
+    before what waits to be written: a drain would lose what comes between PONG and UNSUB. And where
+    something waits to be written when the connection is lost, it fails while it closes, half way:
+    nobody is told, subscriptions and socket stay behind.
     """
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
@@ -72,6 +74,16 @@ class NatsClient(Client):
             self._pings_outstanding = 0
         else:
             await super()._process_pong()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except Exception as error:  # noqa: BLE001  (an OSError; with uvloop a RuntimeError)
+            log.debug("closing once more", why=_reason(error))
+            self._pending = []
+            self._pending_data_size = 0
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
 
 
 class Subscription:
@@ -310,9 +322,7 @@ class Bus:
         Raises :class:`Unavailable` when NATS stays away, :class:`TooLarge` over the server's
         limit and :class:`BadSubject`.
         """
-        client = self._client
-        if client is None or client.is_closed:
-            client = await self._wait()
+        client = self._alive() or await self._wait()
         try:
             await client.publish(subject, payload, reply, headers)
         except nats.errors.MaxPayloadError:
@@ -352,6 +362,7 @@ class Bus:
                 else:
                     future.set_result(answer)
 
+        self._alive()  # else the loss of a connection before this call would fail it
         token = self._register(subject, settle)
         future.add_done_callback(lambda _: self._calls.pop(token, None))
         try:
@@ -405,7 +416,7 @@ class Bus:
         Raises :class:`BadSubject`, and :class:`Unavailable` when NATS stays away.
         """
         subscription = Subscription(self, subject, queue, callback)
-        client = self._client or await self._wait()
+        client = self._alive() or await self._wait()
         self._subscriptions.append(subscription)
         try:
             await subscription.lay(client)
@@ -434,9 +445,15 @@ class Bus:
 
     # --- inside --------------------------------------------------------------------------------
 
+    def _alive(self) -> NatsClient | None:
+        """The client, if it is not closed: nats-py tells of that a little later."""
+        client = self._client
+        if client is not None and client.is_closed:
+            self._gone(client)
+            return None
+        return client
+
     async def _wait(self) -> NatsClient:
-        if self._client is not None and self._client.is_closed:
-            self._gone(self._client)  # nats-py has not told us yet
         try:
             async with asyncio.timeout(self._patience):
                 while self._client is None:

@@ -39,7 +39,9 @@ async def living(bus: Bus, service: str, *, wait: float = 0.3) -> list[Alive]:
 
 
 async def register(bus: Bus, declaration: Declaration, live: set[str]) -> None:
-    """Enter a declaration beside the `live` versions; raises :class:`DeclarationError` where one that runs contradicts it.
+    """Enter a declaration beside the `live` versions.
+
+    Raises :class:`DeclarationError` where one that runs contradicts it.
 
     The same version must mean the same contract while it runs; versions that run side by side
     must agree on what kind each action is.
