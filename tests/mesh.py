@@ -126,7 +126,7 @@ class Mesh:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._running: list[Running] = []
+        self.running: list[Running] = []
 
     @property
     def url(self) -> str:
@@ -151,7 +151,7 @@ class Mesh:
         """Run a worker until it is stopped; returns when it is ready, raises what it raises."""
         future = asyncio.run_coroutine_threadsafe(self._begin(worker), self._loop)
         running = future.result(timeout=STOP)
-        self._running.append(running)
+        self.running.append(running)
         return running
 
     async def _begin(self, worker: Runs) -> Running:
@@ -191,7 +191,7 @@ class Mesh:
 
     def close(self) -> None:
         """Stop all workers, the last started first."""
-        for running in reversed(self._running):
+        for running in reversed(self.running):
             asyncio.run_coroutine_threadsafe(running._end(), self._loop).result(timeout=STOP)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)

@@ -284,16 +284,14 @@ class Bus:
     async def flush(self) -> None:
         """Return when the server has taken in all that was sent before."""
         if self._client is not None:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await _settle(self._client)
+            await self.unless_lost(_settle(self._client))
 
     async def close(self) -> None:
         """Send what is pending and close."""
         self._closing = True
         self._ready.set()  # who waits for a connection learns that none will come
         if self._healing is not None:
-            self._healing.cancel()
-            await asyncio.wait({self._healing})
+            await tasks.end(self._healing)
         await self.flush()
         client = self._client
         if client is not None:
@@ -420,7 +418,7 @@ class Bus:
         self._subscriptions.append(subscription)
         try:
             await subscription.lay(client)
-            await _settle(client)
+            await self.unless_lost(_settle(client))
         except nats.errors.BadSubjectError:
             self.forget(subscription)  # else no connection would ever be laid again
             raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None

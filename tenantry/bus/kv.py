@@ -239,7 +239,7 @@ class Table(Generic[T]):
             self._seen.add(key)
         try:
             value = self._bucket.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.error("value kept as it was", bucket=self._bucket.name, key=key, why=str(error))
             return
         if self.rows.get(key) != value:

@@ -100,11 +100,16 @@ class Pull:
                 log.warning("pull failed", consumer=self._subject, why=str(rejection))
                 await asyncio.sleep(0.5)
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(EXPIRES + 2):
-                    await self._wake.wait()
-                    continue
-            self._open.clear()  # the server would have ended these pulls: it has forgotten them
+            if not await self._woken(EXPIRES) and self._open and not await self._woken(2.0):
+                self._open.clear()  # the server would have ended these pulls: it has forgotten them
+
+    async def _woken(self, seconds: float) -> bool:
+        """Wait; false after so long, when a pin must be kept."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+                return True
+        return False
 
     async def _ask(self) -> None:
         free = min(self._room() - self.expected, _MAX_BATCH)

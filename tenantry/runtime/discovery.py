@@ -51,7 +51,9 @@ class Discovery:
             body |= {"description": self._service.description, "endpoints": self._endpoints()}
         elif verb == "stats":
             started = dt.datetime.fromtimestamp(self._stats.started, dt.UTC)
-            body |= {"started": started.isoformat(), "endpoints": self._figures()}
+            # With `Z`: RFC 3339 takes an offset too, but not every client does.
+            stamp = started.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            body |= {"started": stamp, "endpoints": self._figures()}
         await self._bus.answer(message, codec.encode(body))
 
     def _endpoints(self) -> list[dict[str, Any]]:

@@ -69,13 +69,23 @@ class Dispatcher:
     async def accept(self, handler: Handler, message: Message) -> None:
         """Take one request; it runs in its own task, and so in its own context."""
         if len(self._running) >= self._limit:
-            full = Unavailable(f"{self._service.name} is busy", retry_after=1.0)
-            parent = trace.extract(message.headers)
-            await self._reject(handler, message, full, (parent or trace.new()).trace_id)
+            await self._turn_away(handler, message, "is busy")
             return
-        task = asyncio.create_task(self._answer(handler, message))
+        task = asyncio.create_task(self._finish(handler, message))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+    async def _finish(self, handler: Handler, message: Message) -> None:
+        try:
+            await self._answer(handler, message)
+        except asyncio.CancelledError:
+            await self._turn_away(handler, message, "is stopping")
+            raise
+
+    async def _turn_away(self, handler: Handler, message: Message, why: str) -> None:
+        rejection = Unavailable(f"{self._service.name} {why}", retry_after=1.0)
+        parent = trace.extract(message.headers)
+        await self._reject(handler, message, rejection, (parent or trace.new()).trace_id)
 
     async def _answer(self, handler: Handler, message: Message) -> None:
         async with self._slots:

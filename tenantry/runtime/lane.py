@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import random
 import time
 from collections.abc import Mapping
@@ -39,8 +38,10 @@ log = structlog.get_logger("tenantry.lane")
 class _Tenant:
     """What one tenant has in this lane: held here, and given back for later."""
 
-    held: list[tuple[int, int, Message]] = field(default_factory=list)
-    """A heap of (sequence, attempt, message)."""
+    held: dict[int, Message] = field(default_factory=dict)
+    """By sequence; of a message that was delivered twice the later delivery."""
+    running: int = 0
+    """The sequence of what is being handled, or 0."""
     owed: dict[int, float] = field(default_factory=dict)
     """Sequences given back, and until when they are waited for: none above the lowest of them
     may run before it. One that stays away has been erased or has outlived its retention."""
@@ -111,8 +112,8 @@ class Lane:
         before = await self._pinned()
         await pull.stop()
         for tenant in list(self._tenants.values()):
-            while tenant.held:
-                await self._give_back(tenant, heapq.heappop(tenant.held), 0.0)
+            for seq in sorted(tenant.held):
+                await self._give_back(tenant, seq, tenant.held.pop(seq), 0.0)
         tasks = [t.task for t in self._tenants.values() if t.task is not None and not t.task.done()]
         loop = asyncio.get_running_loop()
         if tasks:
@@ -161,12 +162,16 @@ class Lane:
     # --- inside --------------------------------------------------------------------------------
 
     def _receive(self, message: Message) -> None:
-        delivery = Delivery.of(message)
+        seq = Delivery.of(message).seq
         name = message.subject.split(".", 3)[2]
         tenant = self._tenants.setdefault(name, _Tenant())
+        if seq == tenant.running:
+            return  # NATS has lost its memory, or patience; what we say at the end still counts
+        if former := tenant.held.get(seq):
+            self._live.pop(former.reply, None)
         self._live[message.reply] = message
-        tenant.owed.pop(delivery.seq, None)
-        heapq.heappush(tenant.held, (delivery.seq, delivery.attempt, message))
+        tenant.owed.pop(seq, None)
+        tenant.held[seq] = message
         if tenant.task is None:
             tenant.task = asyncio.create_task(self._serve(name, tenant))
 
@@ -174,19 +179,22 @@ class Lane:
         """Run what is held of one tenant, in order, until nothing is or something has failed."""
         try:
             while tenant.held and self._pull is not None:
-                entry = heapq.heappop(tenant.held)
-                if tenant.must_wait(entry[0]):
+                seq = min(tenant.held)
+                message = tenant.held.pop(seq)
+                if tenant.must_wait(seq):
                     wait = max(tenant.retry_at - time.monotonic(), 0.05)
-                    await self._give_back(tenant, entry, wait)
+                    await self._give_back(tenant, seq, message, wait)
                     continue
-                delay = await self._handle(entry[2])
+                tenant.running = seq
+                delay = await self._handle(message)
+                tenant.running = 0
                 if delay is not None:
                     tenant.retry_at = time.monotonic() + delay
-                    await self._give_back(tenant, entry, delay)
+                    await self._give_back(tenant, seq, message, delay)
         finally:
             tenant.task = None
-            if not tenant.held and not tenant.owed:
-                self._tenants.pop(name, None)
+            if not tenant.held and not tenant.owed and self._tenants.get(name) is tenant:
+                del self._tenants[name]
             if self._pull is not None:
                 self._pull.wake()
 
@@ -223,12 +231,10 @@ class Lane:
             await self._settle(message, ACK)
         return None
 
-    async def _give_back(
-        self, tenant: _Tenant, entry: tuple[int, int, Message], delay: float
-    ) -> None:
-        tenant.owed[entry[0]] = time.monotonic() + delay + _PATIENCE
+    async def _give_back(self, tenant: _Tenant, seq: int, message: Message, delay: float) -> None:
+        tenant.owed[seq] = time.monotonic() + delay + _PATIENCE
         verdict = NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode() if delay else NAK
-        await self._settle(entry[2], verdict)
+        await self._settle(message, verdict)
 
     async def _settle(self, message: Message, verdict: bytes) -> None:
         self._live.pop(message.reply, None)

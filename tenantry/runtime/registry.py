@@ -7,8 +7,9 @@ import contextlib
 import msgspec
 
 from tenantry.bus import Bucket, Bus
-from tenantry.errors import Conflict, DeclarationError
+from tenantry.errors import BadMessage, Conflict, DeclarationError
 from tenantry.messages import Alive, Declaration
+from tenantry.wire.codec import Decoder
 
 BUCKET = "catalogue"
 _ATTEMPTS = 5
@@ -20,7 +21,7 @@ class _Pong(msgspec.Struct, frozen=True):
     id: str
 
 
-_decode_pong = msgspec.json.Decoder(_Pong).decode
+_decode_pong = Decoder(_Pong)
 
 
 def key(service: str, version: str) -> str:
@@ -32,7 +33,7 @@ async def living(bus: Bus, service: str, *, wait: float = 0.3) -> list[Alive]:
     """The instances of `service` that answer now."""
     found = []
     for answer in await bus.gather(f"$SRV.PING.{service}", wait=wait):
-        with contextlib.suppress(msgspec.MsgspecError):  # not one of ours, whatever it is
+        with contextlib.suppress(BadMessage):  # not one of ours, whatever it is
             pong = _decode_pong(answer.data)
             found.append(Alive(service=pong.name, version=pong.version, instance=pong.id))
     return found

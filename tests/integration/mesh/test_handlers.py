@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from tenantry import Context, Service, current, errors
 from tenantry.bus import Bus
 from tenantry.context.context import ContextClosed
-from tests.mesh import Mesh, Program, eventually, journal
-from tests.services import Note, Noted, Texts, notes, noted
+from tests.mesh import Answer, Mesh, Program, eventually, journal
+from tests.services import Note, Noted, Texts, noted
 
 
 async def test_a_context_ends_with_its_message(mesh: Mesh, acme: Program) -> None:
@@ -143,7 +144,6 @@ async def test_what_another_service_answers_reaches_the_asker(
         return await ctx.request(action, Note(how), type=Note)
 
     running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, f"{service.name}.nothing_else") if False else None
     await eventually(lambda: _is(acme, f"{service.name}.ask", code))
     await running.stop()
 
@@ -252,29 +252,21 @@ async def test_a_follower_emits_as_its_own_service(
     (entry,) = await journal(control, acme.id, "echoer.again")
     assert entry.data == b'{"text":"x0","attempt":1}'
     await running.stop()
-    assert notes.name == "notes"
 
 
-class _climber:  # noqa: N801
+@asynccontextmanager
+async def _climber(mesh: Mesh, program: Program) -> AsyncIterator[Callable[[str], Awaitable[Answer]]]:
     """A service whose state's name its asker chooses."""
+    service = Service("climber")
 
-    def __init__(self, mesh: Mesh, program: Program) -> None:
-        self._mesh = mesh
-        self._program = program
+    @service.request("climb", public=True)
+    async def climb(ctx: Context, note: Note) -> None:
+        await ctx.state.put(note.text, note)
 
-    async def __aenter__(self) -> Callable[[str], Awaitable[Any]]:
-        service = Service("climber")
-
-        @service.request("climb", public=True)
-        async def climb(ctx: Context, note: Note) -> None:
-            await ctx.state.put(note.text, note)
-
-        self._running = self._mesh.start(self._mesh.worker(service))
-        await self._mesh.ready(self._program, "climber.climb")
-        return lambda name: self._program.ask("climber.climb", {"text": name})
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._running.stop()
+    running = mesh.start(mesh.worker(service))
+    await mesh.ready(program, "climber.climb")
+    yield lambda name: program.ask("climber.climb", {"text": name})
+    await running.stop()
 
 
 async def _remembers(program: Program, texts: list[str]) -> bool:

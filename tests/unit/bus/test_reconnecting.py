@@ -116,6 +116,23 @@ async def test_a_refused_subscription_does_not_keep_the_bus_away(frail: Station,
     await find(frail, bus)
 
 
+async def test_what_could_not_be_sent_does_not_keep_the_bus_away(frail: Station, bus: Bus) -> None:
+    """nats-py fails half way through closing when something waits to be written."""
+
+    async def send() -> None:
+        while bus.connected:
+            await bus.publish("nobody.hears", b"x" * 1000)
+            await asyncio.sleep(0)
+
+    for _ in range(3):
+        sending = [asyncio.create_task(send()) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        await lose(frail, bus)
+        await frail.start()
+        await asyncio.wait(sending)
+        await until(lambda: bus.connected)
+
+
 async def test_a_damaged_credentials_file_is_no_end(frail: Station, tmp_path: Path) -> None:
     """It may be half written when the connection is lost."""
     path = tmp_path / "own.creds"
@@ -260,6 +277,27 @@ async def test_closing_ends_the_wait_of_the_others(frail: Station, bus: Bus) -> 
     with pytest.raises(Unavailable, match="is closed"):
         await waiting
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_closing_does_not_wait_for_a_server_that_died(
+    frail: Station, bus: Bus, noticed: bool
+) -> None:
+    await bus.publish(fresh())
+    if noticed:
+        await lose(frail, bus)
+    else:
+        frail.backend.kill()  # without a chance to notice
+    began = time.monotonic()
+    await bus.close()
+    assert time.monotonic() - began < 3
+
+
+async def test_subscribing_does_not_wait_for_a_server_that_died(frail: Station, bus: Bus) -> None:
+    frail.backend.kill()
+    began = time.monotonic()
+    await bus.subscribe(fresh(), Heard())
+    assert time.monotonic() - began < 3
 
 
 async def test_a_closed_bus_does_not_come_back(frail: Station, bus: Bus) -> None:

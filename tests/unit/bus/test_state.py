@@ -1,0 +1,60 @@
+"""What a service keeps for a tenant: each service and each tenant has its own place."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Struct
+
+from tenantry.bus import Bus, Entry
+from tenantry.bus import jetstream as js
+from tenantry.bus.kv import bucket_config
+from tenantry.context.state import BUCKET, State
+from tenantry.errors import Conflict
+from tests.unit.bus.station import fresh
+
+
+class Basket(Struct, frozen=True):
+    items: tuple[str, ...] = ()
+
+
+@pytest.fixture
+async def state(bus: Bus) -> State:
+    await js.ensure_stream(bus, bucket_config(BUCKET))
+    return State(bus, fresh("tenant"), "orders")
+
+
+async def test_what_is_put_is_got_as_its_type(state: State) -> None:
+    revision = await state.put("basket", Basket(("a",)))
+    assert await state.get("basket", Basket) == Entry(Basket(("a",)), revision)
+
+
+async def test_what_is_not_there_is_none(state: State) -> None:
+    assert await state.get("basket", Basket) is None
+
+
+async def test_a_name_is_created_once(state: State) -> None:
+    await state.create("basket", Basket())
+    with pytest.raises(Conflict):
+        await state.create("basket", Basket())
+
+
+async def test_only_the_revision_that_was_seen_is_updated(state: State) -> None:
+    seen = await state.create("basket", Basket())
+    await state.update("basket", Basket(("a",)), seen)
+    with pytest.raises(Conflict):
+        await state.update("basket", Basket(("b",)), seen)
+
+
+async def test_what_is_deleted_is_gone(state: State) -> None:
+    await state.put("basket", Basket())
+    await state.delete("basket")
+    assert await state.get("basket", Basket) is None
+
+
+async def test_another_tenant_and_another_service_see_nothing_of_it(bus: Bus, state: State) -> None:
+    tenant = fresh("tenant")
+    mine = State(bus, tenant, "orders")
+    await mine.put("basket", 1)
+    assert await State(bus, fresh("tenant"), "orders").get("basket", int) is None
+    assert await State(bus, tenant, "billing").get("basket", int) is None
+    assert await State(bus, tenant, "orders").get("basket", int) is not None
