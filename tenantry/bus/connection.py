@@ -26,6 +26,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 
 from tenantry import tasks
 from tenantry.errors import (
+    BadMessage,
     BadSubject,
     ConnectionFailed,
     DeadlineExceeded,
@@ -318,7 +319,7 @@ class Bus:
         """Publish; waits for a lost connection up to the bus's patience.
 
         Raises :class:`Unavailable` when NATS stays away, :class:`TooLarge` over the server's
-        limit and :class:`BadSubject`.
+        limit, :class:`BadSubject`, and :class:`BadMessage` for a header that NATS can't carry.
         """
         client = self._alive() or await self._wait()
         try:
@@ -327,6 +328,8 @@ class Bus:
             raise TooLarge(f"the body has {len(payload)} bytes, more than NATS takes") from None
         except nats.errors.BadSubjectError:
             raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None
+        except nats.errors.BadHeaderError as error:
+            raise BadMessage(f"NATS refuses the header {error.key[:80]!r}") from None
         except (nats.errors.Error, OSError) as error:
             raise Unavailable(f"NATS is away: {_reason(error)}") from None
 

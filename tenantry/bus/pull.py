@@ -86,9 +86,8 @@ class Pull:
         self._open.clear()
 
     def _reset(self) -> None:
-        """After a reconnect no pull is under way any more."""
+        """After a reconnect no pull is under way any more. The pin may still be ours."""
         self._open.clear()
-        self._pin = ""
         self._wake.set()
 
     async def _run(self) -> None:

@@ -95,6 +95,12 @@ async def test_the_inbox_is_the_one_that_the_credentials_allow(station: Station,
     assert bus.inbox.startswith(f"_MESH.{key}.")
 
 
+async def test_an_inbox_may_be_chosen(station: Station) -> None:
+    bus = await station.connect(inbox=f"_INBOX.{fresh()}")
+    with pytest.raises(Unavailable, match="nobody serves"):  # which came to that inbox
+        await bus.call(fresh())
+
+
 async def test_two_connections_have_two_inboxes(station: Station) -> None:
     assert (await station.connect()).inbox != (await station.connect()).inbox
 

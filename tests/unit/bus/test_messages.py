@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.bus import Bus, Message
+from tenantry.bus import Bus, Message, Subscription
 from tenantry.errors import (
+    BadMessage,
     BadSubject,
     DeadlineExceeded,
     NotAllowed,
@@ -85,12 +86,29 @@ async def test_a_header_cannot_bring_in_another(bus: Bus) -> None:
     assert set(heard.messages[0].headers or {}) == {"X"}
 
 
+@pytest.mark.parametrize("name", ["a b", "a:b", "a/b", "(a)", "\u00e9", "a\r\nb"])
+async def test_what_is_no_name_of_a_header_is_told(bus: Bus, name: str) -> None:
+    with pytest.raises(BadMessage, match="NATS refuses the header"):
+        await bus.publish(fresh(), headers={name: "x"})
+
+
 async def test_a_header_may_be_in_any_language(bus: Bus) -> None:
     heard, subject = Heard(), fresh()
     await bus.subscribe(subject, heard)
     await bus.publish(subject, headers={"X": "\u00e9\u4e16"})
     await heard.reach(1)
     assert heard.messages[0].headers == {"X": "\u00e9\u4e16"}
+
+
+async def test_a_flush_that_is_cancelled_does_not_deafen_the_bus(bus: Bus) -> None:
+    """The PONG for it would end nats-py's read loop."""
+    subject = await echo(bus)
+    for _ in range(20):
+        flushing = asyncio.create_task(bus.flush())
+        await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.wait({flushing})
+    assert (await bus.call(subject, b"still here")).data == b"still here"
 
 
 # call
@@ -379,6 +397,29 @@ async def test_stopping_twice_does_no_harm(bus: Bus) -> None:
     subscription = await bus.subscribe(fresh(), Heard())
     await subscription.stop()
     await subscription.stop()
+
+
+async def test_one_that_was_stopped_is_not_laid_again(bus: Bus) -> None:
+    subject = fresh()
+    subscription = await bus.subscribe(subject, Heard())
+    await subscription.stop()
+    assert bus._client is not None
+    await subscription.lay(bus._client)
+    with pytest.raises(Unavailable, match="nobody serves"):
+        await bus.call(subject)
+
+
+async def test_one_that_is_stopped_while_it_is_laid_hears_nothing(bus: Bus) -> None:
+    """As happens to one that ends while a lost connection is made anew."""
+    subject, heard = fresh(), Heard()
+    subscription = Subscription(bus, subject, "", heard)
+    assert bus._client is not None
+    laying = asyncio.create_task(subscription.lay(bus._client))
+    await asyncio.sleep(0)
+    await subscription.stop()
+    await laying
+    with pytest.raises(Unavailable, match="nobody serves"):
+        await bus.call(subject)
 
 
 async def test_two_subscriptions_of_one_subject_are_two(bus: Bus) -> None:

@@ -267,6 +267,30 @@ async def test_after_a_restart_of_the_server_reading_goes_on(
     await until(lambda: {b"3", b"4", b"5"} <= set(got.bodies))
 
 
+async def test_a_bus_without_patience_is_no_end(frail: Station, reader: Started) -> None:
+    bus = await frail.connect(patience=0.05)
+    name = await consumer(bus)
+    got = await reader(bus, name)
+    await frail.kill()
+    await until(lambda: not bus.connected)
+    got.pull.wake()
+    await asyncio.sleep(0.2)  # by now a pull has failed
+    await frail.start()
+    await until(lambda: bus.connected)
+    await store(bus, name, 1)
+    await got.reach(1)
+
+
+async def test_a_pull_that_the_server_has_forgotten_is_asked_for_again(
+    bus: Bus, name: str, reader: Started
+) -> None:
+    got = await reader(bus, name, slots=0)
+    got.pull._open["forgotten"] = 5
+    got.slots = 5
+    await store(bus, name, 1)
+    await got.reach(1)
+
+
 async def test_a_message_with_a_status_of_its_own_is_a_message(
     bus: Bus, name: str, reader: Started
 ) -> None:
@@ -353,6 +377,25 @@ async def test_a_full_reader_keeps_its_pin(station: Station, bus: Bus, reader: S
     await until(lambda: len(first.got) == 10)
     work.cancel()
     assert (second.got, first.most) == ([], 2)
+
+
+async def test_who_comes_back_to_a_lost_pin_waits_its_turn(
+    station: Station, bus: Bus, reader: Started
+) -> None:
+    name = await pinned(bus)
+    first = await reader(bus, name, slots=1, group=GROUP)
+    await store(bus, name, 1)
+    await first.reach(1)
+    await js.api(bus, f"CONSUMER.UNPIN.{name}.c", {"group": GROUP})
+    second = await reader(await station.connect(), name, group=GROUP)
+    await store(bus, name, 1, 1)
+    await second.reach(1)
+    await first.settle()
+    await until(lambda: not first.pull.pin)
+    await second.settle()
+    await second.pull.stop()
+    await store(bus, name, 1, 2)
+    await until(lambda: b"2" in first.bodies, within=PIN_TIMEOUT * 5)
 
 
 async def test_a_pin_that_was_taken_away_is_asked_for_anew(bus: Bus, reader: Started) -> None:

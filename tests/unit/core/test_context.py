@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -108,6 +109,21 @@ async def test_the_context_of_a_task_is_seen_in_its_own_tasks_only() -> None:
     tenants = [f"t{number}" for number in range(20)]
     tasks = [asyncio.create_task(handle(tenant)) for tenant in tenants]
     assert await asyncio.gather(*tasks) == tenants
+
+
+def test_what_it_logs_names_tenant_action_and_trace() -> None:
+    with structlog.testing.capture_logs() as told:
+        context("globex").log.info("placed", count=2)
+    assert told == [
+        {
+            "event": "placed",
+            "log_level": "info",
+            "count": 2,
+            "tenant": "globex",
+            "action": "orders.place",
+            "trace_id": TRACE.trace_id,
+        }
+    ]
 
 
 # what it stages
