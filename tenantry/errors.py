@@ -6,6 +6,7 @@
     │   ├── BadMessage            400  bad_message        (path: where in the body)
     │   ├── BadReply              400  bad_reply
     │   ├── BadContext            401  bad_context
+    │   │   └── UnknownKey
     │   ├── NotAllowed            403  not_allowed
     │   ├── TenantUnknown         403  tenant_unknown
     │   ├── TenantSuspended       403  tenant_suspended
@@ -29,6 +30,8 @@ problem details (RFC 9457).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -99,6 +102,8 @@ class Rejection(TenantryError):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         self.extensions = extensions
+        self.inside = False
+        """Whether something inside the mesh gave it to a handler: then it is not for the asker."""
 
 
 class BadSubject(Rejection):
@@ -129,6 +134,10 @@ class BadContext(Rejection):
     """The tenant context is missing, forged, expired or of another tenant."""
 
     code, status, title = "bad_context", 401, "Tenant context not valid"
+
+
+class UnknownKey(BadContext):
+    """The context is signed by a key that this worker does not know, perhaps not yet."""
 
 
 class NotAllowed(Rejection):
@@ -222,3 +231,13 @@ BY_CODE: dict[str, type[Rejection]] = {
     )
 }
 """Every rejection by its code: how a client turns a problem back into an exception."""
+
+
+@contextmanager
+def from_inside() -> Iterator[None]:
+    """Mark the rejections of a block as ones that the mesh itself gave, not the handler."""
+    try:
+        yield
+    except Rejection as rejection:
+        rejection.inside = True
+        raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from tenantry import subjects
@@ -129,7 +128,10 @@ class ListTenants(Message, frozen=True, kw_only=True):
 
 
 class TenantPage(Message, frozen=True, kw_only=True):
-    """The answer to :class:`ListTenants`; `next` is the `after` of the next page, if any."""
+    """The answer to :class:`ListTenants`: tenants without their credentials.
+
+    `next` is the `after` of the next page, if any.
+    """
 
     tenants: tuple[Tenant, ...]
     next: str | None = None
@@ -327,8 +329,3 @@ EVENT_OF_CHANGE: dict[str, type[TenantEvent]] = {
     "credentials_issued": CredentialsIssued,
     "credentials_revoked": CredentialsRevoked,
 }
-
-
-def encode(message: Any) -> bytes:
-    """Encode any message as JSON."""
-    return msgspec.json.encode(message)

@@ -22,7 +22,7 @@ def take(ctx: Context, order: PlaceOrder, number: str) -> Order:
 @service.request("place", public=True, timeout=10.0)
 async def place(ctx: Context, order: PlaceOrder) -> Order:
     """Take one order."""
-    return take(ctx, order, ctx.request_id[:12])
+    return take(ctx, order, ctx.id_for("order"))
 
 
 @service.command("import", public=True)
@@ -30,6 +30,6 @@ async def import_orders(ctx: Context, batch: ImportOrders) -> None:
     """Take many orders; those for unknown articles are left out."""
     for index, order in enumerate(batch.orders):
         try:
-            take(ctx, order, f"{ctx.seq}-{index}")
+            take(ctx, order, ctx.id_for(f"order {index}"))
         except errors.NotFound as error:
             ctx.log.warning("order left out", sku=order.sku, why=error.message)

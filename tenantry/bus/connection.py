@@ -14,7 +14,7 @@ import functools
 import random
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ _DENIED = re.compile(
     r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
 )
 _INBOXES = ("_INBOX.", "_MESH.")
+_HEADERS = 4096
 _MAX_BACKOFF = 2.0
 _CONNECT = 8.0
 _LOST = (nats.errors.UnexpectedEOF, OSError)
@@ -53,14 +54,26 @@ log = structlog.get_logger("tenantry.bus")
 
 
 class NatsClient(Client):
-    """nats-py's client without three of its traps (seen in 2.16.0).
+    """nats-py's client without four of its traps (seen in 2.16.0).
 
+    A header block that is not text, which any tenant's program can send, ends its reading for good.
     Its read loop ends, without a word and for good, at the PONG for a flush that was cancelled or
     timed out meanwhile: the connection stays open and hears nothing any more. It writes a PING
     before what waits to be written: a drain would lose what comes between PONG and UNSUB. And where
     something waits to be written when the connection is lost, it fails while it closes, half way:
     nobody is told, subscriptions and socket stay behind.
     """
+
+    def when_deaf(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when reading ends, for whatever reason."""
+        if self._reading_task is not None:
+            self._reading_task.add_done_callback(lambda _: tell())
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except Exception:  # noqa: BLE001  (whatever it stumbles over, the next message counts)
+            return None
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         if self._pending and self._transport is not None:
@@ -155,6 +168,7 @@ class Bus:
         self._calls: dict[str, tuple[str, Callable[[Message | Rejection], None]]] = {}
         self._count = 0
         self._trouble: Exception | None = None
+        self._closing_deaf: asyncio.Task[None] | None = None
         self._refused = False
         self.inbox = f"{inbox}.{secrets.token_hex(8)}"
 
@@ -227,9 +241,17 @@ class Bus:
             closed_cb=functools.partial(self._closed, client),
             error_cb=self._error,
         )
+        client.when_deaf(functools.partial(self._deaf, client))
         for subscription in list(self._subscriptions):
             await subscription.lay(client)
         await _settle(client)
+
+    def _deaf(self, client: NatsClient) -> None:
+        """nats-py has stopped to read, but not closed: end it, so that a new one is made."""
+        if not client.is_closed:
+            log.error("connection deaf", name=self.name)
+            self._gone(client)
+            self._closing_deaf = asyncio.create_task(client.close())
 
     async def _closed(self, client: NatsClient) -> None:
         self._gone(client)
@@ -282,6 +304,11 @@ class Bus:
         """Whether there is a live connection now."""
         return self._client is not None and self._client.is_connected
 
+    @property
+    def max_body(self) -> int:
+        """The largest body that NATS takes beside the mesh's own headers, bytes."""
+        return (self._client.max_payload if self._client is not None else 1 << 20) - _HEADERS
+
     async def flush(self) -> None:
         """Return when the server has taken in all that was sent before."""
         if self._client is not None:
@@ -322,6 +349,9 @@ class Bus:
         limit, :class:`BadSubject`, and :class:`BadMessage` for a header that NATS can't carry.
         """
         client = self._alive() or await self._wait()
+        if headers and (size := _size(payload, headers)) > client.max_payload:
+            # nats-py counts the body alone, and the server hangs up on what is over.
+            raise TooLarge(f"with its headers the message has {size} bytes, more than NATS takes")
         try:
             await client.publish(subject, payload, reply, headers)
         except nats.errors.MaxPayloadError:
@@ -340,11 +370,14 @@ class Bus:
 
         nats-server does not check a reply subject against anyone's permissions: answered blindly,
         `reply=$KV.keys.x` would write with ours (see docs/decisions/0005-reply-subjects.md).
+        Raises :class:`TooLarge`: then the asker should at least hear of it.
         """
         if not message.reply.startswith(_INBOXES):
             return False
         try:
             await self.publish(message.reply, payload, headers=headers)
+        except TooLarge:
+            raise
         except Rejection as rejection:
             log.warning("answer lost", subject=message.subject, why=str(rejection))
             return False
@@ -515,6 +548,12 @@ async def _settle(client: NatsClient) -> None:
     """A barrier: nats-py writes a PING before pending commands, so only a second one is behind."""
     await client.flush()
     await client.flush()
+
+
+def _size(payload: bytes, headers: Mapping[str, str]) -> int:
+    """How many bytes the server counts: `NATS/1.0`, a line for each header, an empty one, body."""
+    text = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
+    return len(payload) + text + 12
 
 
 def _reason(error: BaseException | None) -> str:

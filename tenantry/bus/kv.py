@@ -172,7 +172,7 @@ class Table(Generic[T]):
             self._restart.clear()
             try:
                 await self._follow()
-            except (Rejection, JetStreamError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001  (a watch that ends would never be missed)
                 log.warning("watch failed", bucket=self._bucket.name, why=str(error))
                 await asyncio.sleep(0.5)
 

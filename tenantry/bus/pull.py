@@ -95,8 +95,8 @@ class Pull:
             self._wake.clear()
             try:
                 await self._ask()
-            except Rejection as rejection:
-                log.warning("pull failed", consumer=self._subject, why=str(rejection))
+            except Exception as error:  # noqa: BLE001  (a reader that ends would never be missed)
+                log.warning("pull failed", consumer=self._subject, why=str(error))
                 await asyncio.sleep(0.5)
                 continue
             if not await self._woken(EXPIRES) and self._open and not await self._woken(2.0):

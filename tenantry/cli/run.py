@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -58,19 +59,24 @@ def _worker(names: list[str], drain: float, at: Connection) -> Runnable | Worker
 
 
 async def _serve(worker: Runnable | Worker, name: str) -> None:
-    stop = asyncio.Event()
+    stop, begun = asyncio.Event(), asyncio.Event()
     event_loop = asyncio.get_running_loop()
 
     def told(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(128 + number)
         stop.set()
+        if not begun.is_set():
+            working.cancel()  # it may wait for long, for NATS or for the control plane
 
     for number in (signal.SIGTERM, signal.SIGINT):
         event_loop.add_signal_handler(number, told, number)
 
     def ready() -> None:
+        begun.set()
         output.line(f"ready {name}")
         notify.ready(name)
 
-    await worker.run(stop, ready=ready)
+    working = asyncio.create_task(worker.run(stop, ready=ready))
+    with contextlib.suppress(asyncio.CancelledError):
+        await working

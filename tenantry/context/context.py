@@ -18,7 +18,7 @@ from tenantry import subjects
 from tenantry.context.event import Event
 from tenantry.context.state import State
 from tenantry.context.token import Claims
-from tenantry.errors import DeclarationError, TenantryError
+from tenantry.errors import DeclarationError, TenantryError, from_inside
 from tenantry.subjects import Address
 from tenantry.wire import codec
 from tenantry.wire.trace import Trace
@@ -184,7 +184,15 @@ class Context:
         self._check()
         to = Address(self.tenant, *subjects.split_action(action))
         answer = await self._mesh.request(self, to, codec.encode(body), timeout)
-        return codec.Decoder(type)(answer)
+        with from_inside():  # an answer that does not fit is not the asker's fault
+            return codec.Decoder(type)(answer)
+
+    def id_for(self, name: str) -> str:
+        """An id for a thing that this message makes: 32 hex digits, the same on every delivery.
+
+        Distinct names give distinct ids; so do distinct messages, tenants and actions.
+        """
+        return self._digest(f"id\0{name}")
 
     # --- for the runtime -----------------------------------------------------------------------
 
@@ -206,9 +214,11 @@ class Context:
 
     def _id(self, index: int) -> str:
         """An id that a redelivery draws again: from the cause, the reader and the position."""
-        cause = f"{self.message_id}\0{self.service}.{self.action}\0{index}"
-        digest = hashlib.blake2b(cause.encode(), digest_size=16).hexdigest()
-        return f"{self.tenant}.m.{digest}"
+        return f"{self.tenant}.m.{self._digest(str(index))}"
+
+    def _digest(self, what: str) -> str:
+        cause = f"{self.tenant}\0{self.message_id}\0{self.service}.{self.action}\0{what}"
+        return hashlib.blake2b(cause.encode(), digest_size=16).hexdigest()
 
     def _check(self) -> None:
         if self._closed:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tenantry.bus import Bucket, Bus, Entry
-from tenantry.errors import BadMessage
+from tenantry.errors import BadMessage, from_inside
 
 T = TypeVar("T")
 
@@ -27,26 +27,36 @@ class State:
 
     async def get(self, name: str, type: type[T]) -> Entry[T] | None:  # noqa: A002
         """The value of `name` and its revision, or None."""
-        entry = await self._bucket.get(self._key(name))
+        key = self._key(name)
+        with from_inside():
+            entry = await self._bucket.get(key)
         if entry is None:
             return None
         return Entry(msgspec.json.decode(entry.value, type=type), entry.revision)
 
     async def put(self, name: str, value: Any) -> int:
         """Write, whatever is there; returns the new revision."""
-        return await self._bucket.put(self._key(name), value)
+        key = self._key(name)
+        with from_inside():
+            return await self._bucket.put(key, value)
 
     async def create(self, name: str, value: Any) -> int:
         """Write a name that must not exist; raises :class:`~tenantry.errors.Conflict`."""
-        return await self._bucket.create(self._key(name), value)
+        key = self._key(name)
+        with from_inside():
+            return await self._bucket.create(key, value)
 
     async def update(self, name: str, value: Any, revision: int) -> int:
         """Write over exactly `revision`; raises :class:`~tenantry.errors.Conflict`."""
-        return await self._bucket.update(self._key(name), value, revision)
+        key = self._key(name)
+        with from_inside():
+            return await self._bucket.update(key, value, revision)
 
     async def delete(self, name: str) -> None:
         """Delete."""
-        await self._bucket.delete(self._key(name))
+        key = self._key(name)
+        with from_inside():
+            await self._bucket.delete(key)
 
     def _key(self, name: str) -> str:
         if _NAME.fullmatch(name) is None or len(name) > 200:

@@ -17,7 +17,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from tenantry import subjects
-from tenantry.errors import BadContext
+from tenantry.errors import BadContext, UnknownKey
 
 LIFETIME = 300.0
 """How long a token is valid, seconds: longer than any request, short enough to go stale."""
@@ -25,7 +25,7 @@ LIFETIME = 300.0
 REMINT = 30.0
 """The router mints anew after this many seconds, so that a token it sends has most of its life."""
 
-SKEW = 10.0
+SKEW = 30.0
 """How far the clocks of two machines may be apart, seconds."""
 
 _TYPE = "tenantry-context+jwt"
@@ -160,7 +160,7 @@ class KeyRing:
             if header.alg != "EdDSA" or header.typ != _TYPE:
                 raise BadContext("the tenant context is of another kind")
             if (key := self._keys.get(header.kid)) is None:
-                raise BadContext("the tenant context is signed by an unknown key")
+                raise UnknownKey("the tenant context is signed by an unknown key")
             key.verify.verify(head + b"." + body, _unb64(signature))
             claims = _decode_claims(_unb64(body))
         except (ValueError, TypeError, RecursionError, BadSignatureError, msgspec.MsgspecError):

@@ -1,8 +1,8 @@
 """One message through its handler: verify, decode, run, publish what it left, answer.
 
-The order is the contract (see docs/decisions/0003-one-way.md): the context is verified before the
-body is looked at; what a handler emits is in the journal before the message is acknowledged or
-answered; an error says its code outside and its reason only in the log.
+The order is the contract (docs/decisions/0003-the-order-of-a-message.md): the context is verified
+before the body is looked at; what a handler emits is in the journal before the message is
+acknowledged or answered; an error says its code outside and its reason only in the log.
 """
 
 from __future__ import annotations
@@ -24,8 +24,13 @@ from tenantry.errors import (
     BadMessage,
     DeadlineExceeded,
     HandlerFailed,
+    NotAllowed,
+    RateLimited,
     Rejection,
+    TenantUnknown,
+    TooLarge,
     Unavailable,
+    UnknownKey,
 )
 from tenantry.runtime.outbox import Outbox
 from tenantry.runtime.stats import Stats
@@ -35,6 +40,12 @@ from tenantry.wire import codec, headers, problem, trace
 
 _BACKLOG = 16
 """Requests that may wait, for each one that may run."""
+
+_HOPELESS = (BadContext, BadMessage, NotAllowed, TenantUnknown, TooLarge)
+"""Rejections of a stored message that no retry can help, by us or by the handler itself."""
+
+_KEY_TRIES = 6
+"""A key can be younger here than at the signer; after about six seconds it does not exist."""
 
 log = structlog.get_logger("tenantry.dispatch")
 
@@ -103,12 +114,13 @@ class Dispatcher:
             ) as span:
                 try:
                     body = await self._request(handler, message, span.trace)
-                except Rejection as rejection:
+                except Exception as failure:  # noqa: BLE001  (an asker always gets an answer)
+                    rejection = self._outward(handler, failure, span.trace.trace_id)
                     error = rejection.code
                     span.failed(error)
                     await self._reject(handler, message, rejection, span.trace.trace_id)
                 else:
-                    await self._bus.answer(message, body)
+                    error = await self._reply(handler, message, body, span.trace.trace_id)
             self.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
 
     async def _request(self, handler: Handler, message: Message, hop: trace.Trace) -> bytes:
@@ -129,6 +141,16 @@ class Dispatcher:
             )
         body = handler.decode(message.data)
         return await self._run(handler, context, body, deadline - now, hop.trace_id)
+
+    async def _reply(self, handler: Handler, message: Message, body: bytes, trace_id: str) -> str:
+        """Send the answer; returns the code of the error that was sent in its place, if any."""
+        try:
+            await self._bus.answer(message, body)
+        except TooLarge as large:
+            failed = self._failed(handler, trace_id, large)
+            await self._reject(handler, message, failed, trace_id)
+            return failed.code
+        return ""
 
     async def _reject(
         self, handler: Handler, message: Message, rejection: Rejection, trace_id: str
@@ -173,15 +195,16 @@ class Dispatcher:
                     seq=delivery.seq,
                 )
                 body = handler.decode(message.data)
-            except (BadContext, BadMessage) as rejection:
+                # Before it runs, so that a deleted tenant's backlog stops here.
+                await self._outbox.refresh(context)
+                await self._run(handler, context, body, handler.timeout, span.trace.trace_id)
+            except Exception as failure:  # noqa: BLE001  (whatever it is, the message is settled)
+                rejection = self._outward(handler, failure, span.trace.trace_id)
                 error = rejection.code
-                raise Permanent(rejection) from None
-            else:
-                try:
-                    await self._run(handler, context, body, handler.timeout, span.trace.trace_id)
-                except Rejection as rejection:
-                    error = rejection.code
-                    raise
+                late_key = isinstance(rejection, UnknownKey) and delivery.attempt < _KEY_TRIES
+                if isinstance(rejection, _HOPELESS) and not late_key:
+                    raise Permanent(rejection) from None
+                raise rejection from None
             finally:
                 if error:
                     span.failed(error)
@@ -259,6 +282,19 @@ class Dispatcher:
         if context is not None and staged:
             await self._outbox.publish(context, staged)
         return answer
+
+    def _outward(self, handler: Handler, failure: Exception, trace_id: str) -> Rejection:
+        """What may be said outside: never a rejection that something inside has given us."""
+        if not isinstance(failure, Rejection):
+            return self._failed(handler, trace_id, failure)
+        if not failure.inside:
+            return failure
+        failed = self._failed(handler, trace_id, failure)
+        if isinstance(failure, Unavailable | DeadlineExceeded | RateLimited):
+            return Unavailable(
+                f"{handler.name} can't be served now", retry_after=failure.retry_after or 1.0
+            )
+        return failed
 
     def _failed(self, handler: Handler, trace_id: str, error: BaseException) -> HandlerFailed:
         log.error("handler failed", action=handler.name, trace_id=trace_id, exc_info=error)

@@ -13,11 +13,15 @@ from tenantry.service.handler import Handler
 STREAM = "JOURNAL"
 GROUP = "lane"
 
-ACK_WAIT = 10.0
+ACK_WAIT = 4.0
 """A message whose worker says nothing for so long is delivered anew, seconds."""
 
-PIN_TIMEOUT = 6.0
-"""A lane whose worker says nothing for so long goes to another, seconds."""
+PIN_TIMEOUT = 8.0
+"""A lane whose worker pulls nothing for so long goes to another, seconds.
+
+A dead worker's last pull is at most `pull.EXPIRES` old when it dies: the pin outlives it by more
+than ACK_WAIT, so that the heir gets its unfinished messages before any later one.
+"""
 
 _SECOND = 1_000_000_000
 
@@ -88,7 +92,8 @@ def lane_config(
         "ack_policy": "explicit",
         "ack_wait": int(ACK_WAIT * _SECOND),
         "max_deliver": -1,
-        "max_ack_pending": 10_000,
+        # What a blocked tenant has been given back counts too: any limit would stop its neighbours.
+        "max_ack_pending": -1,
         "filter_subjects": [
             subjects.stored(partition, *name)
             for partition in range(lane, subjects.PARTITIONS, lanes)

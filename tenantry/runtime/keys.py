@@ -24,9 +24,7 @@ class KeyTable:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.ring = KeyRing()
-        self._table = Table(
-            Bucket(bus, BUCKET, VerifyKey), changed=self._changed, filter="context.>"
-        )
+        self._table = Table(Bucket(bus, BUCKET, VerifyKey), changed=self._changed)
 
     async def start(self) -> None:
         """Load the keys and follow their changes."""

@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
+from tenantry import tasks
 from tenantry.bus import Bus, Message, Pull
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
@@ -28,10 +30,20 @@ from tenantry.service.handler import Handler
 ACK, NAK, PROGRESS, TERM = b"+ACK", b"-NAK", b"+WPI", b"+TERM"
 _FIRST_RETRY = 0.2
 _LAST_RETRY = 30.0
-_UNKNOWN = 2.0
+_ROUND = 500
 _PATIENCE = 30.0
 
 log = structlog.get_logger("tenantry.lane")
+
+
+class _Owed(NamedTuple):
+    """A message that was given back: it should come again, and is waited for until then.
+
+    Its body is left to the journal: what waits must not grow our memory.
+    """
+
+    reply: str
+    until: float
 
 
 @dataclass(slots=True)
@@ -42,43 +54,53 @@ class _Tenant:
     """By sequence; of a message that was delivered twice the later delivery."""
     running: int = 0
     """The sequence of what is being handled, or 0."""
-    owed: dict[int, float] = field(default_factory=dict)
-    """Sequences given back, and until when they are waited for: none above the lowest of them
-    may run before it. One that stays away has been erased or has outlived its retention."""
+    owed: dict[int, _Owed] = field(default_factory=dict)
+    """What was given back, by sequence: nothing above the lowest of them may run before it. One
+    that stays away has been erased or has outlived its retention."""
     retry_at: float = 0.0
     task: asyncio.Task[None] | None = None
 
+    def is_owed(self) -> bool:
+        """Whether anything that was given back is still to come."""
+        now = time.monotonic()
+        for gone in [seq for seq, owed in self.owed.items() if owed.until < now]:
+            del self.owed[gone]
+        return bool(self.owed)
+
     def must_wait(self, seq: int) -> bool:
         """Whether an earlier message has been given back and is still to come."""
-        now = time.monotonic()
-        for lost in [owed for owed, until in self.owed.items() if until < now]:
-            del self.owed[lost]
-        return bool(self.owed) and min(self.owed) < seq
+        return self.is_owed() and min(self.owed) < seq
 
 
 class Lane:
-    """Reads one lane while it is this replica's turn."""
+    """Reads one lane while it is this replica's turn.
+
+    `lost` is called when the consumer seems to be gone.
+    """
 
     def __init__(
         self,
         bus: Bus,
-        service: str,
-        index: int,
+        consumer: str,
         dispatcher: Dispatcher,
         handlers: Mapping[str, Handler],
         *,
         slots: int,
+        lost: Callable[[], None],
     ) -> None:
+        self.lost = False
+        """Whether somebody should look if the consumer is still there."""
         self._bus = bus
-        self._consumer = journal.lane_name(service, index)
+        self._consumer = consumer
         self._dispatcher = dispatcher
         self._handlers = handlers
         self._slots = slots
+        self._tell_lost = lost
         self._tenants: dict[str, _Tenant] = {}
         self._live: dict[str, Message] = {}
         self._pull: Pull | None = None
+        self._leaving = False
         self._ticker: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
 
     @property
     def reading(self) -> bool:
@@ -89,46 +111,48 @@ class Lane:
         """Begin to read."""
         if self._pull is not None:
             return
-        self._pull = Pull(
+        pull = Pull(
             self._bus,
             journal.STREAM,
             self._consumer,
             receive=self._receive,
-            room=lambda: self._slots - len(self._live),
-            lost=self._lost.set,
+            room=lambda: 0 if self._leaving else self._slots - len(self._live),
+            lost=self._on_lost,
             group=journal.GROUP,
         )
-        await self._pull.start()
+        await pull.start()
+        self._pull = pull
         self._ticker = asyncio.create_task(self._tick())
 
     async def leave(self, deadline: float) -> None:
         """Stop to read: finish what runs until `deadline` (loop time), give back the rest.
 
-        Then the pin is given up, so that the next replica need not wait for it to time out.
+        The pin is kept, by pulls that take nothing, as long as something runs here; then it is
+        given up, so that the next replica need not wait for it to time out.
         """
         if self._pull is None:
             return
-        pull, self._pull = self._pull, None
+        self._leaving = True
+        self._pull.wake()
+        running = [t.task for t in self._tenants.values() if t.task is not None]
+        if running:
+            loop = asyncio.get_running_loop()
+            _, late = await asyncio.wait(running, timeout=max(0.0, deadline - loop.time()))
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
         before = await self._pinned()
-        await pull.stop()
-        for tenant in list(self._tenants.values()):
-            for seq in sorted(tenant.held):
-                await self._give_back(tenant, seq, tenant.held.pop(seq), 0.0)
-        tasks = [t.task for t in self._tenants.values() if t.task is not None and not t.task.done()]
-        loop = asyncio.get_running_loop()
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, deadline - loop.time()))
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
-        for message in list(self._live.values()):
-            await self._say(message, NAK)
-        if self._ticker is not None:
-            self._ticker.cancel()
+        await self._pull.stop()
+        await tasks.end(self._ticker)
+        owed = [each.reply for t in self._tenants.values() for each in t.owed.values()]
+        if self._bus.connected:  # else they come again by themselves
+            for reply in (*self._live, *owed):
+                await self._say(reply, NAK)  # without delay: the heir gets them before later ones
         self._live.clear()
         self._tenants.clear()
-        await self._let_go(pull, before)
+        await self._let_go(self._pull, before)
+        self._pull, self._leaving = None, False
 
     async def _let_go(self, pull: Pull, before: str) -> None:
         """Give up the pin, whether we knew of it or not.
@@ -154,12 +178,11 @@ class Lane:
             return str(groups[0].get("pinned_client_id", ""))
         return ""
 
-    @property
-    def lost(self) -> asyncio.Event:
-        """Set when the consumer is not there any more."""
-        return self._lost
-
     # --- inside --------------------------------------------------------------------------------
+
+    def _on_lost(self) -> None:
+        self.lost = True
+        self._tell_lost()
 
     def _receive(self, message: Message) -> None:
         seq = Delivery.of(message).seq
@@ -178,32 +201,41 @@ class Lane:
     async def _serve(self, name: str, tenant: _Tenant) -> None:
         """Run what is held of one tenant, in order, until nothing is or something has failed."""
         try:
-            while tenant.held and self._pull is not None:
+            while tenant.held and not self._leaving:
                 seq = min(tenant.held)
                 message = tenant.held.pop(seq)
                 if tenant.must_wait(seq):
                     wait = max(tenant.retry_at - time.monotonic(), 0.05)
+                    # The more of them, the slower they go round while nothing can come of it.
+                    wait = min(wait + len(tenant.owed) / _ROUND, _LAST_RETRY)
                     await self._give_back(tenant, seq, message, wait)
                     continue
                 tenant.running = seq
-                delay = await self._handle(message)
-                tenant.running = 0
+                try:
+                    delay = await self._handle(message)
+                finally:
+                    tenant.running = 0
                 if delay is not None:
                     tenant.retry_at = time.monotonic() + delay
                     await self._give_back(tenant, seq, message, delay)
         finally:
             tenant.task = None
-            if not tenant.held and not tenant.owed and self._tenants.get(name) is tenant:
-                del self._tenants[name]
+            self._forget_idle(name, tenant)
             if self._pull is not None:
                 self._pull.wake()
+
+    def _forget_idle(self, name: str, tenant: _Tenant) -> None:
+        idle = tenant.task is None and not tenant.held and not tenant.is_owed()
+        if idle and self._tenants.get(name) is tenant:
+            del self._tenants[name]
 
     async def _handle(self, message: Message) -> float | None:
         """Handle one message and settle it; returns the seconds until a retry, if one is due."""
         delivery = Delivery.of(message)
         handler = self._handlers.get(message.subject.split(".", 3)[3])
-        if handler is None:
-            return _UNKNOWN  # another version of this service asked for it: leave it to that one
+        if handler is None:  # a newer version asked for it: it waits for that one
+            await self._settle(message, _nak(_LAST_RETRY))
+            return None
         try:
             await self._dispatcher.stored(handler, message, delivery)
         except Permanent as permanent:
@@ -232,20 +264,19 @@ class Lane:
         return None
 
     async def _give_back(self, tenant: _Tenant, seq: int, message: Message, delay: float) -> None:
-        tenant.owed[seq] = time.monotonic() + delay + _PATIENCE
-        verdict = NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode() if delay else NAK
-        await self._settle(message, verdict)
+        tenant.owed[seq] = _Owed(message.reply, time.monotonic() + delay + _PATIENCE)
+        await self._settle(message, _nak(delay))
 
     async def _settle(self, message: Message, verdict: bytes) -> None:
         self._live.pop(message.reply, None)
-        await self._say(message, verdict)
+        await self._say(message.reply, verdict)
         if self._pull is not None:
             self._pull.wake()
 
-    async def _say(self, message: Message, verdict: bytes) -> None:
+    async def _say(self, reply: str, verdict: bytes) -> None:
         """An ack that does not get through means a redelivery, which the ids make harmless."""
         try:
-            await self._bus.publish(message.reply, verdict)
+            await self._bus.publish(reply, verdict)
         except Rejection as rejection:
             log.warning("ack lost", consumer=self._consumer, why=str(rejection))
 
@@ -253,6 +284,13 @@ class Lane:
         """Tell the journal that what is held or runs is still in hands."""
         while True:
             await asyncio.sleep(journal.ACK_WAIT / 4)
+            for name, tenant in list(self._tenants.items()):
+                self._forget_idle(name, tenant)
             if self._bus.connected:
-                for message in list(self._live.values()):
-                    await self._say(message, PROGRESS)
+                for reply in list(self._live):
+                    await self._say(reply, PROGRESS)
+
+
+def _nak(delay: float) -> bytes:
+    """Give a message back, to be delivered anew after `delay` seconds."""
+    return NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from tenantry import subjects, tasks
+from tenantry import subjects
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.errors import DeclarationError, JetStreamError, Rejection
@@ -17,8 +17,7 @@ from tenantry.runtime.lane import Lane
 from tenantry.runtime.members import Members
 from tenantry.service.service import Service
 
-_HANDOVER = 10.0
-"""How long a replica may finish what runs in a lane before another takes it over, seconds."""
+_AGAIN = 0.5
 
 log = structlog.get_logger("tenantry.lanes")
 
@@ -40,83 +39,77 @@ class Lanes:
         self._handlers = service.durable
         count = service.lanes if self._handlers else 0
         slots = max(1, service.concurrency // max(1, count))
+        self._changes = [asyncio.Event() for _ in range(count)]
         self._lanes = [
-            Lane(bus, service.name, index, dispatcher, self._handlers, slots=slots)
+            Lane(
+                bus,
+                journal.lane_name(service.name, index),
+                dispatcher,
+                self._handlers,
+                slots=slots,
+                lost=self._changes[index].set,
+            )
             for index in range(count)
         ]
-        self._change = asyncio.Event()
-        self._assigning: asyncio.Task[None] | None = None
-        self._mending: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._longest = max((handler.timeout for handler in self._handlers.values()), default=0.0)
+        """Another replica waits for what runs here: at most for the slowest handler, seconds."""
         self._until: float | None = None
 
     async def start(self) -> None:
         """Make sure of the consumers and begin to read the lanes of this replica."""
         for index in range(len(self._lanes)):
             await self._ensure(index)
-        if self._lanes:
-            self._assigning = asyncio.create_task(self._assign())
-            self._mending = [
-                asyncio.create_task(self._mend(index, lane))
-                for index, lane in enumerate(self._lanes)
-            ]
+        self._tasks = [
+            asyncio.create_task(self._keep(index, lane)) for index, lane in enumerate(self._lanes)
+        ]
 
     def changed(self) -> None:
         """The replicas alive have changed."""
-        self._change.set()
+        for change in self._changes:
+            change.set()
 
     async def stop(self, deadline: float) -> None:
         """Leave all lanes; what runs in them may finish until `deadline` (loop time)."""
         self._until = deadline
-        self._change.set()
-        if self._assigning is not None:
-            await self._assigning
-        await tasks.end(*self._mending)
+        self.changed()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _owner(self, index: int) -> str:
-        instances = sorted(self._members.instances(self._service.name)) or [self._instance]
+        """Lanes are for the newest version alone: an older one may not know all it would get."""
+        live = self._members.instances(self._service.name) or {
+            self._instance: self._service.version
+        }
+        newest = max(live.values(), key=subjects.version_key)
+        instances = sorted(name for name, version in live.items() if version == newest)
         return instances[index % len(instances)]
 
-    async def _assign(self) -> None:
-        """The one place where lanes are taken and left, until the replica stops."""
-        loop = asyncio.get_running_loop()
+    async def _keep(self, index: int, lane: Lane) -> None:
+        """Take and leave one lane as it falls to this replica or to another, until it stops."""
+        change, loop = self._changes[index], asyncio.get_running_loop()
         while self._until is None:
-            self._change.clear()
-            mine = [self._owner(i) == self._instance for i in range(len(self._lanes))]
-            await asyncio.gather(
-                *(
-                    lane.leave(loop.time() + _HANDOVER)
-                    for lane, own in zip(self._lanes, mine, strict=True)
-                    if not own
-                )
-            )
-            for lane, own in zip(self._lanes, mine, strict=True):
-                if own:
-                    try:
-                        await lane.take()
-                    except Rejection as rejection:
-                        log.warning("lane not taken", why=str(rejection))
-                        self._change.set()
-            if self._change.is_set():
-                await asyncio.sleep(0.2)
-            await self._change.wait()
-        await asyncio.gather(*(lane.leave(self._until) for lane in self._lanes))
-
-    async def _mend(self, index: int, lane: Lane) -> None:
-        """A consumer that vanished (deleted, or the server was restored) is made again."""
-        while True:
-            await lane.lost.wait()
-            await asyncio.sleep(1.0)
-            lane.lost.clear()
+            change.clear()
             try:
-                await self._ensure(index)
+                if lane.lost:
+                    await self._ensure(index)
+                    lane.lost = False
+                if self._owner(index) == self._instance:
+                    await lane.take()
+                else:
+                    await lane.leave(loop.time() + self._longest)
             except (Rejection, JetStreamError) as error:
-                log.warning("lane not mended", lane=index, why=str(error))
-                lane.lost.set()
+                log.warning("lane not taken", lane=index, why=str(error))
+                change.set()
+                await asyncio.sleep(_AGAIN)
+            await change.wait()
+        await lane.leave(self._until)
 
     async def _ensure(self, index: int) -> None:
-        """Create the lane's consumer, or widen it to what this version handles.
+        """Create the lane's consumer, or bring it to what this version handles.
 
-        Versions run side by side during a deploy: the newest one's filters hold.
+        An older version than the one that was last here only adds to the filters: what it does
+        not know waits for the newer one, and would be passed over if it were filtered out.
         """
         service = self._service
         config = journal.lane_config(
@@ -128,21 +121,27 @@ class Lanes:
             if error.err_code != js.CONSUMER_NOT_FOUND:
                 raise
         else:
-            if not await self._supersedes(info["config"]):
-                return
+            self._refuse_other_lanes(info["config"])
+            if _version(info["config"]) > subjects.version_key(service.version):
+                known = info["config"].get("filter_subjects") or [
+                    info["config"].get("filter_subject")
+                ]
+                if set(config["filter_subjects"]) <= set(known):
+                    return
+                config["filter_subjects"] = sorted({*known, *config["filter_subjects"]})
+                config["metadata"] = info["config"]["metadata"]
         await js.ensure_consumer(self._bus, journal.STREAM, config)
 
-    async def _supersedes(self, current: dict[str, Any]) -> bool:
-        """Whether this version's filters should replace those of the consumer that is there."""
-        metadata = current.get("metadata", {})
-        lanes = int(metadata.get("tenantry.lanes", self._service.lanes))
+    def _refuse_other_lanes(self, current: dict[str, Any]) -> None:
+        lanes = int(current.get("metadata", {}).get("tenantry.lanes", self._service.lanes))
         if lanes != self._service.lanes:
             raise DeclarationError(
                 f"service {self._service.name} has {lanes} lanes in the journal and declares "
                 f"{self._service.lanes}",
                 hint=f"declare lanes={lanes}: changing them would deliver old messages again",
             )
-        version = metadata.get("tenantry.version", "0.0.0")
-        if subjects.version_key(version) <= subjects.version_key(self._service.version):
-            return True
-        return version not in self._members.versions(self._service.name)
+
+
+def _version(config: dict[str, Any]) -> Any:
+    """The version that last set up a consumer, as a sort key."""
+    return subjects.version_key(config.get("metadata", {}).get("tenantry.version", "0.0.0"))

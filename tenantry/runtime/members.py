@@ -50,6 +50,7 @@ class Members:
         """When anyone was heard; who listens also hears its own instance."""
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
+        self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Listen."""
@@ -57,11 +58,12 @@ class Members:
             await self._bus.subscribe(alive_subject(self._service), self._on_alive),
             await self._bus.subscribe(gone_subject(self._service), self._on_gone),
         ]
-        self._bus.on_reconnect(self._refresh)
+        self._forget = self._bus.on_reconnect(self._refresh)
         self._task = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
         """Listen no more."""
+        self._forget()
         await tasks.end(self._task)
         for subscription in self._subscriptions:
             await subscription.stop()
@@ -129,15 +131,17 @@ class Heartbeat:
         self._lives = lives
         self._again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Say it now and from now on."""
         await self._say()
-        self._bus.on_reconnect(self._again.set)
+        self._forget = self._bus.on_reconnect(self._again.set)
         self._task = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
         """Say that they leave."""
+        self._forget()
         await tasks.end(self._task)
         if self._bus.connected:
             for life in self._lives:

@@ -8,7 +8,7 @@ from tenantry import subjects
 from tenantry.bus import Bus
 from tenantry.context.context import Context
 from tenantry.context.state import State
-from tenantry.errors import DeadlineExceeded
+from tenantry.errors import DeadlineExceeded, from_inside
 from tenantry.runtime.outbox import Renewer
 from tenantry.subjects import Address
 from tenantry.wire import headers, problem, trace
@@ -52,9 +52,10 @@ class WorkerMesh:
                 headers.DEADLINE: str(int((time.time() + budget) * 1000)),
             }
             span.trace.inject(fields)
-            answer = await self._bus.call(
-                subjects.request(to), body, headers=fields, timeout=budget
-            )
+            with from_inside():  # what NATS says; what the other service says is its own affair
+                answer = await self._bus.call(
+                    subjects.request(to), body, headers=fields, timeout=budget
+                )
             if rejection := problem.load(answer.headers, answer.data):
                 span.failed(rejection.code)
                 raise rejection

@@ -11,7 +11,7 @@ import msgspec
 from tenantry.bus import Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.context.context import Context, Staged
-from tenantry.errors import JetStreamError, Unavailable
+from tenantry.errors import JetStreamError, TooLarge, Unavailable
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.wire import codec, headers, problem
 
@@ -58,8 +58,18 @@ class Outbox:
         self._bus = bus
         self._renewer = renewer
 
+    async def refresh(self, context: Context) -> None:
+        """Renew a stale context; raises what the router answers, above all TenantUnknown."""
+        await self._renewer.token(context)
+
     async def publish(self, context: Context, staged: Sequence[Staged]) -> None:
-        """Raises :class:`Unavailable` unless all are stored; a repeat stores none twice."""
+        """Raises :class:`Unavailable` unless all are stored, :class:`TooLarge` before any is.
+
+        A repeat within the journal's dedup window stores none twice.
+        """
+        for message in staged:  # all before the first: a half would be stored again at each retry
+            if len(message.body) > self._bus.max_body:
+                raise TooLarge(f"{message.subject} has {len(message.body)} bytes")
         fields = {headers.CONTEXT: await self._renewer.token(context)}
         context.trace.inject(fields)
         if context.claims.retention:

@@ -28,7 +28,8 @@ class Service:
     """A named set of actions.
 
     `lanes` is how many replicas can share the durable work (1 to 16); `concurrency` how many
-    messages one replica handles at a time. A `platform` service serves the control plane on
+    requests one replica handles at a time, and beside them how many messages of the journal. A
+    `platform` service serves the control plane on
     `platform.<service>.<action>`, without a tenant.
     """
 

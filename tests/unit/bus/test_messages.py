@@ -78,6 +78,60 @@ async def test_what_is_larger_than_nats_takes_is_refused(bus: Bus) -> None:
         await bus.publish(fresh(), b"x" * 9_000_000)
 
 
+async def test_what_is_too_large_with_its_headers_is_refused(station: Station, bus: Bus) -> None:
+    """nats-py counts only the body, and the server hangs up on what is over."""
+    limit = bus.max_body + 4096
+    with pytest.raises(TooLarge, match="with its headers"):
+        await bus.publish(fresh(), b"x" * (limit - 50), headers={"X": "y" * 100})
+    assert bus.connected
+
+
+@pytest.mark.parametrize("name", ["X", "Content-Type"])
+async def test_what_just_fits_with_its_headers_is_sent(bus: Bus, name: str) -> None:
+    heard, subject = Heard(), fresh()
+    await bus.subscribe(subject, heard)
+    lines = len(b"NATS/1.0\r\n") + len(f"{name}: \u00e9\r\n".encode()) + len(b"\r\n")
+    limit = bus.max_body + 4096
+    await bus.publish(subject, b"x" * (limit - lines), headers={name: "\u00e9"})
+    await heard.reach(1)
+    with pytest.raises(TooLarge):
+        await bus.publish(subject, b"x" * (limit - lines + 1), headers={name: "\u00e9"})
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+        b"NATS/1.0 \xff\xff\xff \xfe\r\n\r\n",
+        b"NATS/1.0\r\n\xff\xfe: \xff\r\n\r\n",
+        b"NATS/1.0\r\n\0\r\n\r\n",
+        b"NATS/1.0\r\n: \r\n\r\n",
+        b"NATS/1.0 200 \xff\r\nX: y\r\n\r\n",
+        b"NATS/1.0\r\n\r\n",
+    ],
+)
+async def test_headers_that_are_no_text_do_not_deafen_the_bus(
+    station: Station, bus: Bus, block: bytes
+) -> None:
+    """Any client can send such ones; nats-py's own reading would end for good."""
+    heard, subject, sender = Heard(), fresh(), await station.connect()
+    await bus.subscribe(subject, heard)
+    assert sender._client is not None
+    command = f"HPUB {subject} {len(block)} {len(block) + 2}\r\n".encode()
+    await sender._client._send_command(command + block + b"hi\r\n")
+    await sender.publish(subject, b"next")
+    assert (await heard.reach(2))[-1] == b"next"
+
+
+async def test_a_connection_that_has_stopped_to_read_is_made_anew(bus: Bus) -> None:
+    subject, deaf = await echo(bus), bus._client
+    assert deaf is not None
+    assert deaf._reading_task is not None
+    deaf._reading_task.cancel()
+    await until(lambda: bus.connected and bus._client is not deaf)
+    assert (await bus.call(subject, b"hi")).data == b"hi"
+
+
 async def test_a_header_cannot_bring_in_another(bus: Bus) -> None:
     heard, subject = Heard(), fresh()
     await bus.subscribe(subject, heard)
@@ -294,9 +348,12 @@ async def test_what_is_no_inbox_is_not_answered(bus: Bus, reply: str) -> None:
         assert await heard.reach(1) == [b"allowed"], heard_subject
 
 
-async def test_an_answer_that_cannot_be_sent_is_told(bus: Bus) -> None:
+async def test_an_answer_that_is_too_large_is_told_so_that_the_asker_hears_of_it(
+    bus: Bus,
+) -> None:
     asked = Message(_client=None, subject="x", reply="_INBOX.x")  # type: ignore[arg-type]
-    assert not await bus.answer(asked, b"x" * 9_000_000)
+    with pytest.raises(TooLarge):
+        await bus.answer(asked, b"x" * 9_000_000)
 
 
 # subscribe

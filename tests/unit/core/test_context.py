@@ -238,6 +238,31 @@ def test_ids_of_two_tenants_are_apart_by_their_prefix() -> None:
     assert all(name.startswith("globex.m.") for name in staged_ids(context("globex")))
 
 
+def test_an_id_for_a_thing_is_the_same_on_every_delivery() -> None:
+    assert context(attempt=1).id_for("order") == context(attempt=7).id_for("order")
+
+
+def test_an_id_for_a_thing_is_32_hex_digits() -> None:
+    assert len(bytes.fromhex(context().id_for("order"))) == 16
+
+
+@given(st.lists(st.tuples(causes, st.sampled_from(["", "a", "b", "0", "1", "a\0b"])), unique=True))
+def test_ids_for_different_things_differ(
+    drawn: list[tuple[tuple[str, str, str, str], str]],
+) -> None:
+    ids = [
+        context(tenant, service, action, message_id=cause).id_for(name)
+        for (tenant, service, action, cause), name in drawn
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_id_for_a_thing_is_not_that_of_a_message() -> None:
+    assert not {context().id_for(name) for name in "012"} & {
+        staged.rpartition(".")[2] for staged in staged_ids(context())
+    }
+
+
 # its end
 
 
@@ -293,6 +318,12 @@ async def test_what_can_name_no_state_is_refused(name: str) -> None:
 async def test_a_name_of_a_state_is_short_and_ascii(name: str) -> None:
     with pytest.raises(BadMessage, match="can't name a state"):
         await State(BUS, "acme", "orders").put(name, 1)
+
+
+async def test_what_a_state_refuses_is_no_answer_for_the_asker() -> None:
+    with pytest.raises(BadMessage) as caught:
+        await State(BUS, "acme", "orders").delete("*")
+    assert caught.value.inside
 
 
 @given(st.text("ab.*>-_= \n\0\u00e9", max_size=8))

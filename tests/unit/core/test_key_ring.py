@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenantry.context.token import KeyRing, Minter
-from tenantry.errors import BadContext
+from tenantry.errors import BadContext, UnknownKey
 from tenantry.messages import VerifyKey
 from tenantry.runtime.keys import KeyTable
 from tests.unit.core.test_token import NOW, ring_of
@@ -41,7 +41,7 @@ def test_the_key_id_of_another_key_does_not_help() -> None:
 
 
 def test_an_empty_ring_verifies_nothing() -> None:
-    with pytest.raises(BadContext, match="unknown key"):
+    with pytest.raises(UnknownKey, match="unknown key"):
         KeyRing().verify(mint(), "acme", NOW)
 
 

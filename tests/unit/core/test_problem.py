@@ -226,6 +226,24 @@ def test_whatever_comes_with_the_header_is_an_error(body: bytes) -> None:
     assert isinstance(problem.load({headers.ERROR_CODE: "500"}, body), Rejection)
 
 
+# whose a rejection is
+
+
+def test_what_a_handler_raises_is_its_own() -> None:
+    assert not Conflict("no").inside
+
+
+def test_what_the_mesh_gave_to_a_handler_is_marked() -> None:
+    with pytest.raises(Conflict) as caught, errors.from_inside():
+        raise Conflict("no")
+    assert caught.value.inside
+
+
+def test_another_error_passes_unmarked() -> None:
+    with pytest.raises(KeyError), errors.from_inside():
+        raise KeyError
+
+
 # the tree
 
 

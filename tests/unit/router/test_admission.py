@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry import errors, subjects
+from tenantry import errors
 from tenantry.bus import Bus
 from tenantry.context.token import REMINT, KeyRing, Minter
 from tenantry.errors import RateLimited, Rejection
@@ -22,6 +22,7 @@ from tenantry_workers.router.admission import (
     Admission,
     Contexts,
     Forward,
+    Ignored,
     may_answer,
     rate_fields,
 )
@@ -125,6 +126,26 @@ def test_a_tenant_that_may_not_send_is_refused(
     assert code(admission, f"edge.{name}.orders.place", reply=f"_INBOX.{name}.x") == expected
 
 
+@pytest.mark.parametrize("name", ["nobody", "gone", "asleep"])
+def test_who_may_not_send_is_told_a_few_times_and_then_ignored(
+    admission: Admission, name: str
+) -> None:
+    for _ in range(10):
+        assert code(admission, f"edge.{name}.orders.place").startswith("tenant_")
+    with pytest.raises(Ignored):
+        admit(admission, f"edge.{name}.orders.place")
+    assert admit(admission)
+
+
+def test_a_tenant_that_was_ignored_has_its_whole_rate_again(
+    directory: Directory, admission: Admission
+) -> None:
+    for _ in range(10):
+        code(admission, "edge.asleep.orders.place")
+    directory.tenants.rows["asleep"] = tenant("asleep")
+    assert admit(admission, "edge.asleep.orders.place", reply="_INBOX.asleep.x")
+
+
 def test_a_deleted_and_an_unknown_tenant_look_the_same(admission: Admission) -> None:
     told = []
     for name in ("nobody", "gone"):
@@ -205,6 +226,12 @@ def test_a_body_is_as_large_as_the_plan_allows(admission: Admission, size: int, 
         assert code(admission, size=size) == "too_large"
 
 
+def test_headers_are_not_too_long_either(admission: Admission) -> None:
+    assert admit(admission, X_Own="x" * 8000)
+    assert code(admission, X_Own="x" * 8192) == "too_large"
+    assert code(admission, **{f"X_{number}": "x" * 100 for number in range(80)}) == "too_large"
+
+
 def test_over_the_rate_a_message_is_refused(directory: Directory) -> None:
     directory.plans.rows["standard"] = Plan(name="standard", rate=0.5, burst=2)
     admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
@@ -230,12 +257,12 @@ def test_another_tenant_keeps_its_own_rate(directory: Directory) -> None:
     assert admit(admission, "edge.globex.orders.place", reply="_INBOX.globex.x")
 
 
-def test_what_is_refused_for_its_action_counts_against_the_rate(directory: Directory) -> None:
+def test_what_is_refused_counts_against_the_rate(directory: Directory) -> None:
     """Else guessing names would cost nothing."""
     directory.plans.rows["standard"] = Plan(name="standard", rate=0.5, burst=2)
     admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
     assert code(admission, "edge.acme.orders.nothing") == "unknown_action"
-    assert code(admission, "edge.acme.orders") == "bad_subject"
+    assert code(admission, reply="_INBOX.globex.x") == "bad_reply"
     assert code(admission) == "rate_limited"
 
 
@@ -484,6 +511,11 @@ def test_what_would_be_minted_anew_is_forgotten(contexts: Contexts, clock: Clock
         ("edge.acme.orders.place", "", False),
         ("edge.acme.orders.place", "_INBOX.acme", False),
         ("edge.acme.orders.place", "_INBOX.globex.x", False),
+        ("edge.acme.orders.place", "_INBOX.acme.", False),
+        ("edge.acme.orders.place", "_INBOX.acme.*", False),
+        ("edge.acme.orders.place", "_INBOX.acme.x.>", False),
+        ("edge.acme.orders.place", "_INBOX.acme..x", False),
+        ("edge.acme.orders.place", "_INBOX.acme.x\n", False),
         ("edge.acme.orders.place", "$KV.tenants.acme", False),
         ("edge.*.orders.place", "_INBOX.*.x", False),
         ("edge.>.orders.place", "_INBOX.>.x", False),
@@ -500,8 +532,8 @@ def test_a_rejection_goes_to_the_inbox_of_the_subjects_tenant(
 @given(st.text(max_size=20), st.text(max_size=30))
 def test_no_rejection_goes_anywhere_but_to_a_tenants_inbox(name: str, reply: str) -> None:
     if may_answer(f"edge.{name}.a.b", reply):
-        assert reply.startswith("_INBOX.")
-        assert subjects.is_tenant(reply.split(".")[1])
+        assert reply.split(".")[:2] == ["_INBOX", name]
+        assert not set(reply) & set("*> \t\r\n\0")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry import Context, Service, subjects
+from tenantry.bus import Message
 from tenantry.runtime.journal import JournalLimits, lane_config, stream_config
-from tenantry.runtime.lane import _Tenant
+from tenantry.runtime.lane import _Owed, _Tenant
 
 
 async def nothing(_ctx: Context) -> None: ...
@@ -112,8 +113,12 @@ LATER = 30.0
 
 def tenant(**owed: float) -> _Tenant:
     """A tenant that is owed sequences, each for so many seconds from now."""
-    now = time.monotonic()
-    return _Tenant(owed={int(seq[1:]): now + seconds for seq, seconds in owed.items()})
+    return _Tenant(owed={int(seq[1:]): after(seconds) for seq, seconds in owed.items()})
+
+
+def after(seconds: float) -> _Owed:
+    message = Message(_client=None, subject="journal.0.acme.a.b")  # type: ignore[arg-type]
+    return _Owed(message, time.monotonic() + seconds)
 
 
 def test_where_nothing_was_given_back_nothing_waits() -> None:
@@ -142,6 +147,5 @@ def test_one_that_stays_away_does_not_hide_another() -> None:
 def test_one_waits_exactly_for_the_earlier_ones_still_to_come(
     owed: dict[int, bool], seq: int
 ) -> None:
-    now = time.monotonic()
-    held = _Tenant(owed={s: now + (LATER if coming else -1) for s, coming in owed.items()})
+    held = _Tenant(owed={s: after(LATER if coming else -1) for s, coming in owed.items()})
     assert held.must_wait(seq) == any(coming and s < seq for s, coming in owed.items())

@@ -90,13 +90,22 @@ def test_a_revoked_key_gets_none_again() -> None:
         with_credential(tenant(credential("A", revoked=LONG_AGO)), credential("A"))
 
 
-def test_a_tenant_has_at_most_a_hundred() -> None:
+def a_hundred(**fields: Any) -> list[Credential]:
     letters = "ABCDEFGHIJ"
-    held = [
-        Credential(public_key="U" + one * 30 + two * 25, issued=LONG_AGO)
+    return [
+        Credential(public_key="U" + one * 30 + two * 25, issued=LONG_AGO, **fields)
         for one in letters
         for two in letters
     ]
+
+
+def test_those_that_were_revoked_take_no_place() -> None:
+    new = with_credential(tenant(*a_hundred(revoked=LONG_AGO)), credential("Z"))
+    assert len(new.credentials) == 101
+
+
+def test_a_tenant_has_at_most_a_hundred() -> None:
+    held = a_hundred()
     with pytest.raises(Conflict, match="acme has 100 credentials"):
         with_credential(tenant(*held), credential("Z"))
     assert len(with_credential(tenant(*held[1:]), credential("Z")).credentials) == 100

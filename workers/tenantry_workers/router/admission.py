@@ -6,17 +6,19 @@ It looks only at memory and does no I/O, so it costs microseconds however many t
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tenantry import subjects
 from tenantry.context.token import REMINT, Minter
 from tenantry.errors import (
     BadMessage,
     BadReply,
     BadSubject,
     RateLimited,
+    TenantSuspended,
+    TenantUnknown,
     TooLarge,
     Unavailable,
     UnknownAction,
@@ -31,6 +33,9 @@ PRINCIPAL = "edge"
 """Who the context names: NATS does not tell which of a tenant's credentials was used."""
 
 _MAX_MSG_ID = 128
+_MAX_HEADERS = 8192
+_STRANGER = Plan(name="stranger", rate=2.0, burst=10)
+_REPLY = re.compile(r"_INBOX\.([a-z0-9-]+)(?:\.[^\s.*>]+)+")
 
 
 class Forward(NamedTuple):
@@ -38,6 +43,10 @@ class Forward(NamedTuple):
 
     subject: str
     headers: dict[str, str]
+
+
+class Ignored(Exception):
+    """Refused without an answer: the sender has had enough of them."""
 
 
 class _Minted(NamedTuple):
@@ -87,12 +96,13 @@ class Admission:
         Raises the :class:`~tenantry.errors.Rejection` that its sender gets.
         """
         tokens = subject.split(".")
-        tenant, plan = self._directory.tenant(tokens[1])
-        if reply and not reply.startswith(f"_INBOX.{tenant.id}."):
-            raise BadReply(
-                "the reply subject is not in the tenant's own inbox",
-                hint=f"connect with the inbox prefix _INBOX.{tenant.id}",
-            )
+        try:
+            tenant, plan = self._directory.tenant(tokens[1])
+        except (TenantUnknown, TenantSuspended):
+            # What is refused anyway must not cost the others more than a few answers.
+            if self._limiter.take(f"!{tokens[1]}", _STRANGER, time.monotonic()).allowed:
+                raise
+            raise Ignored from None
         grant = self._limiter.take(tenant.id, plan, time.monotonic())
         if not grant.allowed:
             raise RateLimited(
@@ -102,6 +112,11 @@ class Admission:
                 plan=plan.name,
                 quota=plan.burst,
                 window=max(1, math.ceil(plan.burst / plan.rate)),
+            )
+        if reply and not may_answer(subject, reply):
+            raise BadReply(
+                "the reply subject is not in the tenant's own inbox",
+                hint=f"connect with the inbox prefix _INBOX.{tenant.id}",
             )
         if len(tokens) != 4:
             raise BadSubject(
@@ -136,6 +151,10 @@ class Admission:
         headers: Mapping[str, str],
         trace: Trace,
     ) -> Forward:
+        if headers and (size := sum(map(len, headers)) + sum(map(len, headers.values()))) > (
+            _MAX_HEADERS
+        ):
+            raise TooLarge(f"the headers have {size} bytes", hint=f"send at most {_MAX_HEADERS}")
         inside = names.from_outside(headers) if headers else {}
         inside[names.CONTEXT] = self._contexts.token(tenant, plan)
         trace.inject(inside)
@@ -168,8 +187,8 @@ def rate_fields(rejection: RateLimited) -> dict[str, str]:
 
 def may_answer(subject: str, reply: str) -> bool:
     """Whether a rejection may go to `reply`: only into the inbox of the subject's own tenant."""
-    tenant = subject.split(".", 2)[1]
-    return subjects.is_tenant(tenant) and reply.startswith(f"_INBOX.{tenant}.")
+    inbox = _REPLY.fullmatch(reply)
+    return inbox is not None and inbox[1] == subject.split(".", 2)[1]
 
 
 def _seconds(text: str) -> float:

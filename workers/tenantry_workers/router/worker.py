@@ -21,7 +21,13 @@ from tenantry.messages import RenewContext, RenewedContext
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, publish_key
 from tenantry.service.service import Service
 from tenantry.wire import problem, trace
-from tenantry_workers.router.admission import Admission, Contexts, may_answer, rate_fields
+from tenantry_workers.router.admission import (
+    Admission,
+    Contexts,
+    Ignored,
+    may_answer,
+    rate_fields,
+)
 from tenantry_workers.router.directory import Directory
 from tenantry_workers.router.limiter import LocalLimiter
 from tenantry_workers.router.renewal import Renewal
@@ -113,6 +119,8 @@ class Routing:
                 await self._bus.publish(
                     admitted.subject, message.data, headers=admitted.headers, reply=message.reply
                 )
+            except Ignored:
+                self.verdicts["ignored"] += 1
             except Rejection as rejection:
                 self.verdicts[rejection.code] += 1
                 span.failed(rejection.code)

@@ -1,7 +1,7 @@
-"""Events of a tenant's own life: one for each revision of its record, never lost, never twice.
+"""Events of a tenant's own life: one for each revision of its record, in order, never lost.
 
 The bucket's stream is the outbox: a durable consumer reads its revisions and publishes each as an
-event under an id made of the revision.
+event under an id made of the revision, so that a repeat within the journal's window is dropped.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import msgspec
 import structlog
 
 from tenantry import tasks
-from tenantry.bus import Bus, Message, Pull
+from tenantry.bus import Bus, Message, Pull, Table
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.token import Minter
 from tenantry.errors import JetStreamError, Rejection
-from tenantry.messages import EVENT_OF_CHANGE, Tenant, TenantEvent
+from tenantry.messages import EVENT_OF_CHANGE, Plan, Tenant, TenantEvent
 from tenantry.wire import codec, headers, trace
 
 _STREAM = "KV_tenants"
@@ -48,8 +48,9 @@ def event_of(tenant: Tenant) -> tuple[str, TenantEvent]:
 class TenantEvents:
     """Publishes them; of several replicas, each takes what the consumer gives it."""
 
-    def __init__(self, bus: Bus, minter: Minter) -> None:
+    def __init__(self, bus: Bus, minter: Minter, plans: Table[Plan]) -> None:
         self._bus = bus
+        self._plans = plans
         self._minter = minter
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._pull: Pull | None = None
@@ -81,7 +82,8 @@ class TenantEvents:
             "durable_name": _CONSUMER,
             "ack_policy": "explicit",
             "ack_wait": int(_WAIT * 1e9),
-            "max_ack_pending": 64,
+            # One at a time, over all replicas: the events of a tenant keep their order.
+            "max_ack_pending": 1,
             "filter_subjects": ["$KV.tenants.>"],
         }
         await js.ensure_consumer(self._bus, _STREAM, config)
@@ -107,10 +109,16 @@ class TenantEvents:
             return
         tenant = _decode(message.data)
         action, event = event_of(tenant)
+        plan = self._plans.get(tenant.plan)
+        retention = plan.retention if plan is not None else 0
         fields = {
             headers.MSG_ID: f"{tenant.id}.t.{Delivery.of(message).seq}",
-            headers.CONTEXT: self._minter.mint(tenant.id, tenant.plan, "platform"),
+            headers.CONTEXT: self._minter.mint(
+                tenant.id, tenant.plan, "platform", retention=retention
+            ),
         }
+        if retention:
+            fields[headers.TTL] = f"{retention}s"
         trace.new().inject(fields)
         subject = f"tenant.{tenant.id}.tenants.{action}"
         await js.store(self._bus, subject, codec.encode(event), headers=fields)

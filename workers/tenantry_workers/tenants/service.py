@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
 import tenantry
 from tenantry import subjects
 from tenantry.bus import Table
@@ -101,7 +103,7 @@ class TenantsService:
         return await self._store.get(ask.id)
 
     async def list(self, _ctx: PlatformContext, ask: ListTenants) -> TenantPage:
-        """A page of tenants, in the order of their ids."""
+        """A page of tenants, in the order of their ids, without their credentials."""
         rows = sorted(
             name
             for name, tenant in self._tenants.rows.items()
@@ -109,7 +111,9 @@ class TenantsService:
         )
         page = rows[: ask.limit]
         return TenantPage(
-            tenants=tuple(self._tenants.rows[name] for name in page),
+            tenants=tuple(
+                msgspec.structs.replace(self._tenants.rows[name], credentials=()) for name in page
+            ),
             next=page[-1] if len(rows) > len(page) else None,
         )
 

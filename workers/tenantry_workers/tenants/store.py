@@ -86,10 +86,11 @@ def with_credential(tenant: Tenant, credential: Credential) -> Tenant:
     kept = tuple(c for c in tenant.credentials if c.expires is None or c.expires > now)
     if any(c.public_key == credential.public_key for c in kept):
         raise Conflict("this public key has credentials already", hint="make a new key pair")
-    if len(kept) >= _MAX_CREDENTIALS:
+    live = sum(c.revoked is None for c in kept)
+    if live >= _MAX_CREDENTIALS:
         raise Conflict(
-            f"tenant {tenant.id} has {len(kept)} credentials",
-            hint="issue them with an expiry, so that old ones go by themselves",
+            f"tenant {tenant.id} has {live} credentials",
+            hint="revoke some, or issue them with an expiry",
         )
     return next_record(
         tenant, "credentials_issued", credential.public_key, credentials=(*kept, credential)

@@ -50,7 +50,7 @@ class TenantsWorker:
             tenants = Table(Bucket(bus, "tenants", Tenant))
             doors = Doors(system, self._home, tenants)
             tenants.listen(doors.changed)
-            events = TenantEvents(bus, minter)
+            events = TenantEvents(bus, minter, plans)
             for part in (plans, tenants, doors, events):
                 await part.start()
                 stack.push_async_callback(part.stop)
