@@ -268,3 +268,36 @@ def counting(name: str, version: str = "1.0.0", **options: Any) -> Service:
         return Note(version)
 
     return service
+
+
+class Picky(Struct, frozen=True):
+    """A message whose own check fails in a way that no decoder expects."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.text == "bad":
+            raise RuntimeError("secret-inside")
+
+
+def picky(name: str) -> Service:
+    """Few slots, so that one which is lost is missed, and answers of any size."""
+    service = Service(name, version="1.0.0", concurrency=4)
+
+    @service.request("check", public=True, timeout=5.0)
+    async def check(_ctx: Context, message: Picky) -> Note:
+        """Answer with the same."""
+        return Note(message.text)
+
+    @service.request("grow", public=True, timeout=5.0)
+    async def grow(_ctx: Context, note: Note) -> Note:
+        """Answer with so many characters."""
+        return Note("x" * note.count)
+
+    @service.command("take", public=True)
+    async def take(ctx: Context, message: Picky) -> None:
+        """Remember."""
+        await remember(ctx, Note(message.text))
+
+    service.request("texts", public=True)(texts)
+    return service

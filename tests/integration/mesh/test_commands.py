@@ -84,7 +84,9 @@ async def test_an_id_cannot_stand_for_another_tenants_message(
 async def test_the_commands_of_a_tenant_take_effect_in_order(acme: Program) -> None:
     texts = [str(number) for number in range(200)]
     for text in texts:
-        await acme.plain.publish(f"tenant.{acme.id}.notes.remember", b'{"text": "%s"}' % text.encode())
+        await acme.plain.publish(
+            f"tenant.{acme.id}.notes.remember", b'{"text": "%s"}' % text.encode()
+        )
     await eventually(lambda: _remembers(acme, texts))
 
 

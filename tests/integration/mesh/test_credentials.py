@@ -178,9 +178,7 @@ async def test_a_key_of_another_tenant_cannot_be_revoked(
     mesh: Mesh, acme: Program, globex: Program
 ) -> None:
     with pytest.raises(errors.NotFound):
-        await mesh.control(
-            "revoke_credentials", id=acme.id, public_key=public_key(globex.creds)
-        )
+        await mesh.control("revoke_credentials", id=acme.id, public_key=public_key(globex.creds))
     assert await serves(globex.id, globex.plain)
 
 

@@ -78,9 +78,7 @@ async def test_the_description_is_told(mesh: Mesh, insider: Bus) -> None:
     await running.stop()
 
 
-async def test_the_stats_count_requests_and_errors(
-    mesh: Mesh, acme: Program, insider: Bus
-) -> None:
+async def test_the_stats_count_requests_and_errors(mesh: Mesh, acme: Program, insider: Bus) -> None:
     before = await _stats(insider, "bad")
     for how in ("fine", "fine", "reject"):
         await acme.ask("notes.bad", {"text": how})
@@ -94,6 +92,7 @@ async def test_the_stats_count_what_was_stored(acme: Program, insider: Bus) -> N
     before = await _stats(insider, "remember")
     await acme.client.publish("notes.remember", {"text": "x"})
     await acme.client.publish("notes.remember", {"text": 1})
+
     async def counted() -> bool:
         after = await _stats(insider, "remember")
         return bool(

@@ -131,7 +131,8 @@ async def test_a_handler_sends_commands_to_other_services(mesh: Mesh, acme: Prog
 
 
 @pytest.mark.parametrize(
-    ("how", "code"), [("reject", "conflict"), ("raise", "handler_failed"), ("missing", "unavailable")]
+    ("how", "code"),
+    [("reject", "conflict"), ("raise", "handler_failed"), ("missing", "unavailable")],
 )
 async def test_what_another_service_answers_reaches_the_asker(
     mesh: Mesh, acme: Program, how: str, code: str
@@ -148,9 +149,7 @@ async def test_what_another_service_answers_reaches_the_asker(
     await running.stop()
 
 
-async def test_a_handler_may_handle_what_another_service_answers(
-    mesh: Mesh, acme: Program
-) -> None:
+async def test_a_handler_may_handle_what_another_service_answers(mesh: Mesh, acme: Program) -> None:
     service = Service("catcher")
 
     @service.request("ask", public=True)
@@ -183,9 +182,7 @@ async def test_state_is_the_services_own(mesh: Mesh, acme: Program) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "*", ">", "a.>", "..", "../x", "a b", "x" * 201, "a\n", "ä"])
-async def test_state_cannot_be_named_out_of_its_place(
-    mesh: Mesh, acme: Program, name: str
-) -> None:
+async def test_state_cannot_be_named_out_of_its_place(mesh: Mesh, acme: Program, name: str) -> None:
     async with _climber(mesh, acme) as ask:
         assert (await ask(name)).code == "bad_message"
 
@@ -236,9 +233,7 @@ async def test_two_services_in_one_worker_each_have_their_own(mesh: Mesh, acme: 
     await running.stop()
 
 
-async def test_a_follower_emits_as_its_own_service(
-    mesh: Mesh, acme: Program, control: Bus
-) -> None:
+async def test_a_follower_emits_as_its_own_service(mesh: Mesh, acme: Program, control: Bus) -> None:
     service = Service("echoer")
     again = service.event("again", Noted)
 
@@ -255,7 +250,9 @@ async def test_a_follower_emits_as_its_own_service(
 
 
 @asynccontextmanager
-async def _climber(mesh: Mesh, program: Program) -> AsyncIterator[Callable[[str], Awaitable[Answer]]]:
+async def _climber(
+    mesh: Mesh, program: Program
+) -> AsyncIterator[Callable[[str], Awaitable[Answer]]]:
     """A service whose state's name its asker chooses."""
     service = Service("climber")
 

@@ -77,7 +77,10 @@ async def test_a_message_that_is_delivered_again_emits_the_same(
     await eventually(lambda: _is(memory, 3))
     await running.stop()
     events = await journal(control, acme.id, "repeats.kept")
-    assert [event.data for event in events] == [b'{"text":"x","attempt":1}', b'{"text":"y","attempt":1}']
+    assert [event.data for event in events] == [
+        b'{"text":"x","attempt":1}',
+        b'{"text":"y","attempt":1}',
+    ]
 
 
 async def test_followers_see_what_is_emitted_twice_once(acme: Program) -> None:
@@ -95,9 +98,7 @@ async def test_events_reach_their_followers_in_order(acme: Program) -> None:
     await eventually(lambda: _remembers(acme, texts, "followers"))
 
 
-async def test_events_of_a_tenant_reach_nobody_elses_state(
-    acme: Program, globex: Program
-) -> None:
+async def test_events_of_a_tenant_reach_nobody_elses_state(acme: Program, globex: Program) -> None:
     await asyncio.gather(
         acme.ask("notes.emit", {"text": "acme", "count": 20}),
         globex.ask("notes.emit", {"text": "globex", "count": 20}),

@@ -121,7 +121,9 @@ async def test_no_command_is_lost_or_overtaken_while_workers_are_replaced(mesh: 
         for program in (acme, globex):
             await eventually(lambda p=program: _kept(p, "relay_race", sent))
         for program in (acme, globex):
-            handled = [text for memory in memories for who, text in memory.handled if who == program.id]
+            handled = [
+                text for memory in memories for who, text in memory.handled if who == program.id
+            ]
             assert handled == sent
     await running.stop()
 

@@ -28,7 +28,9 @@ async def live(mesh: Mesh, control: Bus, name: str) -> list[Entry]:
     await mesh.control("set_plan", id=name, plan="business")
     await mesh.control("suspend", id=name, reason="has not paid")
     await mesh.control("resume", id=name)
-    await mesh.control("revoke_credentials", id=name, public_key=key["credentials"][0]["public_key"])
+    await mesh.control(
+        "revoke_credentials", id=name, public_key=key["credentials"][0]["public_key"]
+    )
     await mesh.control("delete", id=name)
     await eventually(lambda: _has(control, name, LIFE[-1]))
     return await journal(control, name)
@@ -60,7 +62,9 @@ async def test_what_changes_nothing_is_no_event(mesh: Mesh, control: Bus) -> Non
         await mesh.control("set_plan", id="still", plan="standard")
     await mesh.control("delete", id="still")
     await eventually(lambda: _has(control, "still", "tenants.tenant_deleted"))
-    names = [event.name.removeprefix("tenants.tenant_") for event in await journal(control, "still")]
+    names = [
+        event.name.removeprefix("tenants.tenant_") for event in await journal(control, "still")
+    ]
     assert names == ["provisioned", "suspended", "deleted"]
 
 

@@ -52,7 +52,23 @@ async def test_of_several_at_once_one_creates(mesh: Mesh, name: str) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "A", "a.b", "*", ">", "a b", "-a", "a-", "a_b", "a\n", "a\0", "$SYS", "_INBOX", "ä", "a" * 64],
+    [
+        "",
+        "A",
+        "a.b",
+        "*",
+        ">",
+        "a b",
+        "-a",
+        "a-",
+        "a_b",
+        "a\n",
+        "a\0",
+        "$SYS",
+        "_INBOX",
+        "ä",
+        "a" * 64,
+    ],
 )
 async def test_an_id_that_is_no_dns_label_is_refused(mesh: Mesh, bad: str) -> None:
     with pytest.raises(errors.BadMessage) as caught:
@@ -107,7 +123,9 @@ async def test_a_tenant_is_suspended_and_resumed(mesh: Mesh, name: str) -> None:
 
 async def test_a_tenant_gets_another_plan(mesh: Mesh, name: str) -> None:
     await mesh.control("create", id=name)
-    assert (await mesh.control("set_plan", id=name, plan="business"))["tenant"]["plan"] == "business"
+    assert (await mesh.control("set_plan", id=name, plan="business"))["tenant"][
+        "plan"
+    ] == "business"
 
 
 async def test_a_plan_that_is_unknown_is_not_set(mesh: Mesh, name: str) -> None:
