@@ -23,6 +23,8 @@ EXPIRES = 2.5
 """Seconds a pull stays open: below half the pin's timeout, so that an idle reader keeps its pin."""
 
 _MAX_BATCH = 256
+_PAUSE = 0.5
+_POLL = 0.02
 _GONE = frozenset({"404", "503"})
 
 log = structlog.get_logger("tenantry.bus")
@@ -56,6 +58,9 @@ class Pull:
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
         self._forget: Callable[[], None] = lambda: None
+        self._quiet = False
+        self._full_until = 0.0
+        self._gone_until = 0.0
 
     async def start(self) -> None:
         """Begin to read."""
@@ -76,6 +81,17 @@ class Pull:
     def wake(self) -> None:
         """Tell that there may be room again."""
         self._wake.set()
+
+    async def quiet(self) -> None:
+        """Ask for no more, and return when the server has none of our pulls any longer.
+
+        What is given back while one is still open would go to it first, and come after the rest.
+        """
+        self._quiet = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + EXPIRES + _PAUSE
+        while self._open and loop.time() < end:
+            await asyncio.sleep(_POLL)
 
     async def stop(self) -> None:
         """Ask for no more; what is under way still reaches `receive`, or is delivered anew."""
@@ -111,10 +127,13 @@ class Pull:
         return False
 
     async def _ask(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._quiet or now < self._gone_until:
+            return
         free = min(self._room() - self.expected, _MAX_BATCH)
         if free > 0 and (not self._open or free >= self.expected):
             await self._pull(free)
-        elif self._pin and not self._open:
+        elif self._pin and not self._open and now >= self._full_until:
             await self._pull(1, max_bytes=1)
 
     async def _pull(self, batch: int, **more: int) -> None:
@@ -165,11 +184,13 @@ class Pull:
             self._lost()
         if keepalive and status == "409":
             # There are messages but no room: ask again only after a while.
-            self._open[name] = 0
-            asyncio.get_running_loop().call_later(EXPIRES, self._end, name)
+            self._full_until = self._rest(EXPIRES)
+        elif status in _GONE:
+            self._gone_until = self._rest(_PAUSE)  # who says so says it at once, again and again
         else:
             self._wake.set()
 
-    def _end(self, name: str) -> None:
-        self._open.pop(name, None)
-        self._wake.set()
+    def _rest(self, seconds: float) -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, self._wake.set)
+        return loop.time() + seconds

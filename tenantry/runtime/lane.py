@@ -142,6 +142,8 @@ class Lane:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=1.0)
+        if self._live or any(tenant.owed for tenant in self._tenants.values()):
+            await self._pull.quiet()
         before = await self._pinned()
         await self._pull.stop()
         await tasks.end(self._ticker)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
 
 from tenantry import errors
+from tenantry.bus import Bus
 from tenantry_workers.router import RouterWorker
 from tests.mesh import Mesh, Program, eventually
 from tests.services import Memory, Note
@@ -37,6 +39,7 @@ class Sender:
                 await asyncio.sleep(0.02)
             else:
                 self.acknowledged.append(number)
+                await asyncio.sleep(0.005)  # a load, not a flood: what is kept grows with it
 
     async def reach(self, count: int) -> None:
         async def check() -> bool:
@@ -66,6 +69,36 @@ async def test_a_killed_server_loses_no_acknowledged_command(own_mesh: Mesh, awa
         for program, sender in zip((acme, globex), senders, strict=True):
             texts = await sender.stop()
             await eventually(lambda p=program, t=texts: _kept(p, t), within=AWAY)
+
+
+async def test_a_worker_whose_connection_is_cut_goes_on(mesh: Mesh) -> None:
+    memory = Memory("cut_off")
+    running = mesh.start(mesh.worker(memory.service))
+    async with mesh.neighbours() as (acme, globex), await mesh.insider("sys") as system:
+        senders = [Sender(program, "cut_off.keep") for program in (acme, globex)]
+        for round_ in range(1, 4):
+            for sender in senders:
+                await sender.reach(round_ * 30)
+            await kick(system, "cut_off/")
+        for program, sender in zip((acme, globex), senders, strict=True):
+            texts = await sender.stop()
+            await eventually(lambda p=program, t=texts: _kept(p, t, "cut_off"), within=AWAY)
+    await running.stop()
+
+
+async def kick(system: Bus, name: str) -> None:
+    """Let the server cut the connections of this name (and the rest of it)."""
+    answer = await system.call("$SYS.REQ.SERVER.PING.CONNZ", b"{}")
+    told = json.loads(answer.data)
+    numbers = [
+        connection["cid"]
+        for connection in told["data"]["connections"]
+        if connection.get("name", "").startswith(name)
+    ]
+    assert numbers
+    for number in numbers:
+        ask = json.dumps({"cid": number}).encode()
+        await system.call(f"$SYS.REQ.SERVER.{told['server']['id']}.KICK", ask)
 
 
 async def test_requests_are_served_again_after_the_server_was_killed(own_mesh: Mesh) -> None:
@@ -150,9 +183,9 @@ async def test_without_a_router_the_asker_knows_at_once(own_mesh: Mesh) -> None:
         assert time.monotonic() - began < 30
 
 
-async def _kept(program: Program, texts: list[str]) -> bool:
+async def _kept(program: Program, texts: list[str], service: str = "vault") -> bool:
     try:
-        answer = await program.client.request("vault.texts", timeout=2.0)
+        answer = await program.client.request(f"{service}.texts", timeout=2.0)
     except errors.Rejection:
         return False
     return list(answer["texts"]) == texts
