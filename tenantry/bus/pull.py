@@ -90,7 +90,7 @@ class Pull:
         self._quiet = True
         loop = asyncio.get_running_loop()
         end = loop.time() + EXPIRES + _PAUSE
-        while self._open and loop.time() < end:
+        while self._open and loop.time() < end:  # noqa: ASYNC110  (rare, and short)
             await asyncio.sleep(_POLL)
 
     async def stop(self) -> None:

@@ -32,6 +32,7 @@ _FIRST_RETRY = 0.2
 _LAST_RETRY = 30.0
 _ROUND = 500
 _PATIENCE = 30.0
+_SETTLE = 0.2
 
 log = structlog.get_logger("tenantry.lane")
 
@@ -100,6 +101,8 @@ class Lane:
         self._live: dict[str, Message] = {}
         self._pull: Pull | None = None
         self._leaving = False
+        self._settled = asyncio.Event()
+        self._settled_pin = ""
         self._ticker: asyncio.Task[None] | None = None
 
     @property
@@ -133,6 +136,7 @@ class Lane:
         if self._pull is None:
             return
         self._leaving = True
+        self._settled.set()
         self._pull.wake()
         running = [t.task for t in self._tenants.values() if t.task is not None]
         if running:
@@ -154,7 +158,7 @@ class Lane:
         self._live.clear()
         self._tenants.clear()
         await self._let_go(self._pull, before)
-        self._pull, self._leaving = None, False
+        self._pull, self._leaving, self._settled_pin = None, False, ""
 
     async def _let_go(self, pull: Pull, before: str) -> None:
         """Give up the pin, whether we knew of it or not.
@@ -197,13 +201,28 @@ class Lane:
         self._live[message.reply] = message
         tenant.owed.pop(seq, None)
         tenant.held[seq] = message
+        if self._pull is not None and self._pull.pin != self._settled_pin:
+            self._settle_in(self._pull.pin)
         if tenant.task is None:
             tenant.task = asyncio.create_task(self._serve(name, tenant))
+
+    def _settle_in(self, pin: str) -> None:
+        """After a change of reader, first let what was given back arrive.
+
+        nats-server turns its queue of redeliveries round while no reader takes from it, so that
+        the first ones may come last; there they are put in order again.
+        """
+        self._settled_pin = pin
+        self._settled.clear()
+        asyncio.get_running_loop().call_later(_SETTLE, self._settled.set)
 
     async def _serve(self, name: str, tenant: _Tenant) -> None:
         """Run what is held of one tenant, in order, until nothing is or something has failed."""
         try:
             while tenant.held and not self._leaving:
+                await self._settled.wait()
+                if self._leaving:
+                    break
                 seq = min(tenant.held)
                 message = tenant.held.pop(seq)
                 if tenant.must_wait(seq):
