@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 from tenantry import subjects
 from tenantry.bus import Bus, Message, Stored
 from tenantry.bus import jetstream as js
-from tenantry.errors import JetStreamError, SetupError, Unavailable
+from tenantry.errors import Conflict, JetStreamError, SetupError, Unavailable
 from tenantry.operator import creds as creds_files
 from tenantry.wire import codec, headers, problem, trace
 
@@ -88,12 +88,17 @@ class Client:
 
         With a `msg_id`, a repeat within the journal's window (two minutes) is stored once.
         Raises the :class:`~tenantry.errors.Rejection` of the mesh, :class:`Unavailable` when the
-        journal refuses.
+        journal refuses, :class:`Conflict` where the action is a request.
         """
         fields = {headers.MSG_ID: msg_id} if msg_id is not None else {}
         answer = await self._ask("publish", action, body, fields, timeout)
         try:
             return js.stored(answer)
+        except Unavailable:
+            raise Conflict(
+                f"{action} is a request: it was carried out, and nothing was stored",
+                hint="ask with a request instead, and do not repeat this one",
+            ) from None
         except JetStreamError as error:
             raise Unavailable(f"the journal refuses: {error.message}", retry_after=5.0) from None
 

@@ -17,7 +17,7 @@ from tenantry.cli import connection, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output, TenantId
 from tenantry.client import Client
-from tenantry.errors import BadMessage, ConnectionFailed, SetupError, Unavailable
+from tenantry.errors import BadMessage, ConnectionFailed, SetupError
 
 T = TypeVar("T")
 
@@ -71,11 +71,7 @@ def publish(
     async def send(client: Client) -> Any:
         return await client.publish(action, content, msg_id=id, timeout=timeout)
 
-    try:
-        stored = loop.run(_as_tenant(tenant, action, at, send))
-    except Unavailable as error:
-        error.hint = error.hint or f"where {action} is a request, ask with `tenantry request`"
-        raise
+    stored = loop.run(_as_tenant(tenant, action, at, send))
     if form == "json":
         output.json(stored)
     else:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from tenantry.errors import BadMessage, TenantryError
+from tenantry.errors import BadMessage, Rejection, TenantryError
+
+_TRACE = "urn:trace:"
 
 Format = Literal["table", "json"]
 
@@ -90,7 +92,9 @@ def duration(seconds: float) -> str:
 
 
 def error_line(error: TenantryError) -> str:
-    """`<code>: <message> (<hint>)`, in one line; with the place in the body where there is one."""
+    """`<code>: <message> (<hint>) [trace <id>]`, in one line; with the place in the body."""
     where = f" at {error.path}" if isinstance(error, BadMessage) and error.path != "$" else ""
     hint = f" ({error.hint})" if error.hint else ""
-    return " ".join(f"{error.code}: {error.message}{where}{hint}".split())
+    instance = str(error.extensions.get("instance", "")) if isinstance(error, Rejection) else ""
+    trace = f" [trace {instance.removeprefix(_TRACE)}]" if instance.startswith(_TRACE) else ""
+    return " ".join(f"{error.code}: {error.message}{where}{hint}{trace}".split())

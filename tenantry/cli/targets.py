@@ -16,6 +16,7 @@ from tenantry.local.mesh import is_target
 from tenantry.service.service import Service
 
 WORKERS = "tenantry.workers"
+_EXAMPLES = "examples"
 _LIBRARY = str(Path(__file__).resolve().parent.parent)
 
 
@@ -68,6 +69,8 @@ def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name == _EXAMPLES and importlib.util.find_spec(f"tenantry.{_EXAMPLES}"):
+            return importlib.import_module(f"tenantry.{name}")  # outside a checkout: the wheel's
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise SetupError(
                 f"there is no module {error.name}", hint=f"modules are looked for in {folder} too"

@@ -139,9 +139,8 @@ async def _mesh(folder: Path) -> AsyncIterator[StateFolder]:
 def _shop() -> tuple[str, Path]:
     """The example's package and where it is imported from: a checkout's, or the wheel's copy."""
     package = Path(__file__).parent.parent
-    if (package / "_examples" / "shop").is_dir():
-        return "tenantry._examples.shop", Path.cwd()
-    return "examples.shop", package.parent
+    root = Path.cwd() if (package / "examples").is_dir() else package.parent
+    return "examples.shop", root
 
 
 def _last_line(path: Path) -> str:

@@ -16,7 +16,7 @@ import structlog
 from tenantry import subjects
 from tenantry.bus import Bus, Message
 from tenantry.bus.jetstream import Delivery
-from tenantry.context.context import Context, Mesh
+from tenantry.context.context import Context, Mesh, current
 from tenantry.context.platform import PlatformContext
 from tenantry.context.token import KeyRing
 from tenantry.errors import (
@@ -233,7 +233,7 @@ class Dispatcher:
                 why=rejection.message,
             )
             raise
-        return Context(
+        context = Context(
             self._mesh,
             claims,
             token,
@@ -243,6 +243,8 @@ class Dispatcher:
             resources=self.resources,
             **more,
         )
+        context.enter()
+        return context
 
     async def _run(
         self, handler: Handler, context: Context | None, body: Any, budget: float, trace_id: str
@@ -255,8 +257,6 @@ class Dispatcher:
         arguments = [context if context is not None else PlatformContext(trace_id, self.resources)]
         if handler.takes_body:
             arguments.append(body)
-        if context is not None:
-            context.enter()
         limit = asyncio.timeout(budget)
         try:
             async with limit:
@@ -267,7 +267,13 @@ class Dispatcher:
             raise
         except TimeoutError as error:
             if limit.expired():
-                log.warning("cut off", action=handler.name, trace_id=trace_id, after=budget)
+                log.warning(
+                    "cut off",
+                    action=handler.name,
+                    tenant=_tenant(),
+                    trace_id=trace_id,
+                    after=budget,
+                )
                 raise DeadlineExceeded(f"{handler.name} did not finish in time") from None
             raise self._failed(handler, trace_id, error) from None
         except asyncio.CancelledError as error:
@@ -297,7 +303,13 @@ class Dispatcher:
         return failed
 
     def _failed(self, handler: Handler, trace_id: str, error: BaseException) -> HandlerFailed:
-        log.error("handler failed", action=handler.name, trace_id=trace_id, exc_info=error)
+        log.error(
+            "handler failed",
+            action=handler.name,
+            tenant=_tenant(),
+            trace_id=trace_id,
+            exc_info=error,
+        )
         return HandlerFailed(
             f"{handler.name} failed", hint="the service's log has the reason under the trace id"
         )
@@ -313,6 +325,14 @@ class Dispatcher:
         if cut:
             log.warning("cut off by shutdown", service=self._service.name, requests=len(cut))
             await asyncio.wait(cut, timeout=1.0)
+
+
+def _tenant() -> str | None:
+    """Whose message this task handles, once its context is verified."""
+    try:
+        return current().tenant
+    except LookupError:
+        return None
 
 
 def _deadline(incoming: dict[str, str], now: float, limit: float) -> float:

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -26,6 +26,7 @@ from tenantry.errors import JetStreamError, Rejection
 from tenantry.runtime import journal
 from tenantry.runtime.dispatch import Dispatcher, Permanent
 from tenantry.service.handler import Handler
+from tenantry.wire import trace
 
 ACK, NAK, PROGRESS, TERM = b"+ACK", b"-NAK", b"+WPI", b"+TERM"
 _FIRST_RETRY = 0.2
@@ -59,6 +60,8 @@ class _Tenant:
     """What was given back, by sequence: nothing above the lowest of them may run before it. One
     that stays away has been erased or has outlived its retention."""
     retry_at: float = 0.0
+    failed: int = 0
+    """How often its first message has failed in a row; its deliveries count the waiting too."""
     task: asyncio.Task[None] | None = None
 
     def is_owed(self) -> bool:
@@ -233,9 +236,10 @@ class Lane:
                     continue
                 tenant.running = seq
                 try:
-                    delay = await self._handle(message)
+                    delay = await self._handle(message, tenant.failed)
                 finally:
                     tenant.running = 0
+                tenant.failed = 0 if delay is None else tenant.failed + 1
                 if delay is not None:
                     tenant.retry_at = time.monotonic() + delay
                     await self._give_back(tenant, seq, message, delay)
@@ -250,8 +254,11 @@ class Lane:
         if idle and self._tenants.get(name) is tenant:
             del self._tenants[name]
 
-    async def _handle(self, message: Message) -> float | None:
-        """Handle one message and settle it; returns the seconds until a retry, if one is due."""
+    async def _handle(self, message: Message, failed: int) -> float | None:
+        """Handle one message and settle it; returns the seconds until a retry, if one is due.
+
+        `failed` is how often it has failed before.
+        """
         delivery = Delivery.of(message)
         handler = self._handlers.get(message.subject.split(".", 3)[3])
         if handler is None:  # a newer version asked for it: it waits for that one
@@ -262,19 +269,18 @@ class Lane:
         except Permanent as permanent:
             log.error(
                 "message refused for good",
-                action=handler.name,
-                seq=delivery.seq,
+                **_about(message, delivery),
                 code=permanent.rejection.code,
                 why=str(permanent),
+                **permanent.rejection.extensions,
             )
             await self._settle(message, TERM + f" {permanent.rejection.code}".encode())
         except Rejection as rejection:
-            delay: float = min(_LAST_RETRY, _FIRST_RETRY * 2 ** min(delivery.attempt - 1, 16))
+            delay: float = min(_LAST_RETRY, _FIRST_RETRY * 2 ** min(failed, 16))
             delay *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter)
             log.warning(
                 "will retry",
-                action=handler.name,
-                seq=delivery.seq,
+                **_about(message, delivery),
                 attempt=delivery.attempt,
                 after=round(delay, 2),
                 code=rejection.code,
@@ -310,6 +316,14 @@ class Lane:
             if self._bus.connected:
                 for reply in list(self._live):
                     await self._say(reply, PROGRESS)
+
+
+def _about(message: Message, delivery: Delivery) -> dict[str, Any]:
+    """What a log line says of a message."""
+    _, _, tenant, action = message.subject.split(".", 3)
+    hop = trace.extract(message.headers)
+    about = {"action": action, "tenant": tenant, "seq": delivery.seq}
+    return about if hop is None else {**about, "trace_id": hop.trace_id}
 
 
 def _nak(delay: float) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from tenantry.context.context import Context
+from tenantry.context.platform import PlatformContext
 from tenantry.errors import DeclarationError
 from tenantry.messages import Empty, Kind
 from tenantry.wire.codec import Decoder, classes
@@ -76,6 +78,12 @@ def read(
         raise DeclarationError(
             f"{where} takes {', '.join(map(str, parameters)) or 'nothing'}",
             hint="a handler takes the context and, if any, the body: `async def f(ctx, order)`",
+        )
+    first = hints.get(parameters[0].name, Context)
+    if first not in (Context, PlatformContext, Any):
+        raise DeclarationError(
+            f"{where}: the first parameter is the context, not {getattr(first, '__name__', first)}",
+            hint="write `async def f(ctx: Context, body: …)`",
         )
     takes_body = len(parameters) == 2
     input_type = hints.get(parameters[1].name) if takes_body else Empty

@@ -206,6 +206,10 @@ class Service:
 
 
 def _declared(name: str, what: str) -> str:
+    if not isinstance(name, str):
+        raise DeclarationError(
+            f"a name is missing for the {what}", hint='write `("name")` after it'
+        )
     try:
         return subjects.check_name(name, what)
     except BadSubject as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHOP = "tenantry._examples.shop"
+SHOP = "examples.shop"
 
 
 def run(*command: str | Path, cwd: Path) -> str:

@@ -53,7 +53,9 @@ class TenantEvents:
         self._plans = plans
         self._minter = minter
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
+        self._lost = asyncio.Event()
         self._pull: Pull | None = None
+        self._mending: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -65,16 +67,17 @@ class TenantEvents:
             _CONSUMER,
             receive=self._queue.put_nowait,
             room=lambda: 16 - self._queue.qsize(),
-            lost=lambda: log.error("the consumer of tenants' events is gone; restart the worker"),
+            lost=self._lost.set,
         )
         await self._pull.start()
         self._task = asyncio.create_task(self._run())
+        self._mending = asyncio.create_task(self._mend())
 
     async def stop(self) -> None:
         """Stop; what is not acknowledged comes again."""
         if self._pull is not None:
             await self._pull.stop()
-        await tasks.end(self._task)
+        await tasks.end(self._task, self._mending)
 
     async def _ensure(self) -> None:
         config = {
@@ -87,6 +90,17 @@ class TenantEvents:
             "filter_subjects": ["$KV.tenants.>"],
         }
         await js.ensure_consumer(self._bus, _STREAM, config)
+
+    async def _mend(self) -> None:
+        """Make the consumer again where it is gone; where NATS was only away nothing changes."""
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            try:
+                await self._ensure()
+            except (Rejection, JetStreamError) as error:
+                log.warning("consumer of tenants' events not at hand", why=str(error))
+            await asyncio.sleep(_WAIT)
 
     async def _run(self) -> None:
         while True:
