@@ -152,6 +152,10 @@ class Mesh:
         self.running.append(running)
         return running
 
+    def end(self, running: Running) -> None:
+        """Stop a worker, from where nothing can be awaited."""
+        asyncio.run_coroutine_threadsafe(running._end(), self._loop).result(timeout=STOP)
+
     async def _begin(self, worker: Runs) -> Running:
         stop, ready = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(worker.run(stop, ready=ready.set))
@@ -189,7 +193,7 @@ class Mesh:
     def close(self) -> None:
         """Stop all workers, the last started first."""
         for running in reversed(self.running):
-            asyncio.run_coroutine_threadsafe(running._end(), self._loop).result(timeout=STOP)
+            self.end(running)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()

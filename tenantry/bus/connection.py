@@ -14,17 +14,18 @@ import functools
 import random
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg as Message
-from nats.aio.subscription import Subscription as NatsSubscription
 
 from tenantry import tasks
+from tenantry.bus.calls import Calls
+from tenantry.bus.client import NatsClient, reason, size
+from tenantry.bus.subscription import Callback, Subscription
 from tenantry.errors import (
     BadMessage,
     BadSubject,
@@ -40,7 +41,6 @@ from tenantry.operator import roles
 
 __all__ = ["Bus", "Message", "Subscription"]
 
-Callback = Callable[[Message], Awaitable[None]]
 _DENIED = re.compile(
     r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
 )
@@ -51,95 +51,6 @@ _CONNECT = 8.0
 _LOST = (nats.errors.UnexpectedEOF, OSError)
 
 log = structlog.get_logger("tenantry.bus")
-
-
-class NatsClient(Client):
-    """nats-py's client without four of its traps (seen in 2.16.0).
-
-    A header block that is not text, which any tenant's program can send, ends its reading for good.
-    Its read loop ends, without a word and for good, at the PONG for a flush that was cancelled or
-    timed out meanwhile: the connection stays open and hears nothing any more. It writes a PING
-    before what waits to be written: a drain would lose what comes between PONG and UNSUB. And where
-    something waits to be written when the connection is lost, it fails while it closes, half way:
-    nobody is told, subscriptions and socket stay behind.
-    """
-
-    def when_deaf(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when reading ends, for whatever reason."""
-        if self._reading_task is not None:
-            self._reading_task.add_done_callback(lambda _: tell())
-
-    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        try:
-            return await super()._process_headers(headers)
-        except Exception:  # noqa: BLE001  (whatever it stumbles over, the next message counts)
-            return None
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        if self._pending and self._transport is not None:
-            self._transport.writelines(self._pending[:])
-            self._pending = []
-            self._pending_data_size = 0
-        await super()._send_ping(future)
-
-    async def _process_pong(self) -> None:
-        if self._pongs and self._pongs[0].done():
-            self._pongs.pop(0)
-            self._pings_outstanding = 0
-        else:
-            await super()._process_pong()
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:
-        try:
-            await super()._close(status, do_cbs)
-        except Exception as error:  # noqa: BLE001  (an OSError; with uvloop a RuntimeError)
-            log.debug("closing once more", why=_reason(error))
-            self._pending = []
-            self._pending_data_size = 0
-            self._status = Client.DISCONNECTED
-            await super()._close(status, do_cbs)
-
-
-class Subscription:
-    """One subscription, which outlives the connections it is laid on."""
-
-    def __init__(self, bus: Bus, subject: str, queue: str, callback: Callback) -> None:
-        self.subject = subject
-        self.queue = queue
-        self._bus = bus
-        self._callback = callback
-        self._laid: NatsSubscription | None = None
-        self._stopped = False
-
-    async def lay(self, client: NatsClient) -> None:
-        """Subscribe on this client, unless it was stopped meanwhile."""
-        if self._stopped:
-            return
-        laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)
-        if self._stopped:
-            await laid.unsubscribe()
-        else:
-            self._laid = laid
-
-    async def _guarded(self, message: Message) -> None:
-        """nats-py ends a subscription silently when its callback raises CancelledError."""
-        try:
-            await self._callback(message)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            log.error("callback cancelled itself", subject=self.subject)
-        except Exception:
-            log.exception("callback failed", subject=self.subject)
-
-    async def stop(self) -> None:
-        """Receive no more, but first handle what has already come."""
-        self._stopped = True
-        self._bus.forget(self)
-        laid, self._laid = self._laid, None
-        if laid is not None:
-            await self._bus.unless_lost(laid.drain())  # type: ignore[no-untyped-call]
 
 
 class Bus:
@@ -165,8 +76,7 @@ class Bus:
         self._healing: asyncio.Task[None] | None = None
         self._subscriptions: list[Subscription] = []
         self._listeners: list[Callable[[], None]] = []
-        self._calls: dict[str, tuple[str, Callable[[Message | Rejection], None]]] = {}
-        self._count = 0
+        self._calls = Calls()
         self._trouble: Exception | None = None
         self._closing_deaf: asyncio.Task[None] | None = None
         self._refused = False
@@ -195,7 +105,7 @@ class Bus:
             inbox = _inbox_of(Path(creds)) if creds else "_INBOX"
         bus = cls(urls, creds=creds, name=name, inbox=inbox, patience=patience)
         await bus._connect()
-        await bus.subscribe(f"{bus.inbox}.*", bus._answered)
+        await bus.subscribe(f"{bus.inbox}.*", bus._calls.answered)
         return bus
 
     async def _connect(self) -> None:
@@ -213,7 +123,7 @@ class Bus:
                     return
                 failures.append(f"{url}: closed at once")
             except Exception as error:  # noqa: BLE001  (nats-py lets through what it meets)
-                failures.append(f"{url}: {_reason(self._trouble or error)}")
+                failures.append(f"{url}: {reason(self._trouble or error)}")
             finally:
                 if self._client is not client:
                     with contextlib.suppress(Exception):
@@ -244,7 +154,7 @@ class Bus:
         client.when_deaf(functools.partial(self._deaf, client))
         for subscription in list(self._subscriptions):
             await subscription.lay(client)
-        await _settle(client)
+        await client.flush()
 
     def _deaf(self, client: NatsClient) -> None:
         """nats-py has stopped to read, but not closed: end it, so that a new one is made."""
@@ -262,9 +172,9 @@ class Bus:
         self._client = None
         self._ready.clear()
         self._lost.set()
-        self._fail_calls(Unavailable("the connection to NATS was lost"))
+        self._calls.fail(Unavailable("the connection to NATS was lost"))
         if not self._closing:
-            log.warning("connection lost", name=self.name, why=_reason(client.last_error))
+            log.warning("connection lost", name=self.name, why=reason(client.last_error))
             self._healing = asyncio.create_task(self._heal())
 
     async def _heal(self) -> None:
@@ -312,7 +222,7 @@ class Bus:
     async def flush(self) -> None:
         """Return when the server has taken in all that was sent before."""
         if self._client is not None:
-            await self.unless_lost(_settle(self._client))
+            await self.unless_lost(self._client.flush())
 
     async def close(self) -> None:
         """Send what is pending and close."""
@@ -325,7 +235,7 @@ class Bus:
         if client is not None:
             await client.close()
         self._client = None
-        self._fail_calls(Unavailable("the connection to NATS is closed"))
+        self._calls.fail(Unavailable("the connection to NATS is closed"))
 
     async def __aenter__(self) -> Bus:
         return self
@@ -349,9 +259,9 @@ class Bus:
         limit, :class:`BadSubject`, and :class:`BadMessage` for a header that NATS can't carry.
         """
         client = self._alive() or await self._wait()
-        if headers and (size := _size(payload, headers)) > client.max_payload:
+        if headers and (total := size(payload, headers)) > client.max_payload:
             # nats-py counts the body alone, and the server hangs up on what is over.
-            raise TooLarge(f"with its headers the message has {size} bytes, more than NATS takes")
+            raise TooLarge(f"with its headers the message has {total} bytes, more than NATS takes")
         try:
             await client.publish(subject, payload, reply, headers)
         except nats.errors.MaxPayloadError:
@@ -361,7 +271,7 @@ class Bus:
         except nats.errors.BadHeaderError as error:
             raise BadMessage(f"NATS refuses the header {error.key[:80]!r}") from None
         except (nats.errors.Error, OSError) as error:
-            raise Unavailable(f"NATS is away: {_reason(error)}") from None
+            raise Unavailable(f"NATS is away: {reason(error)}") from None
 
     async def answer(
         self, message: Message, payload: bytes, *, headers: dict[str, str] | None = None
@@ -397,8 +307,8 @@ class Bus:
                     future.set_result(answer)
 
         self._alive()  # else the loss of a connection before this call would fail it
-        token = self._register(subject, settle)
-        future.add_done_callback(lambda _: self._calls.pop(token, None))
+        token = self._calls.add(subject, settle)
+        future.add_done_callback(lambda _: self._calls.drop(token))
         try:
             await self.publish(subject, payload, headers=headers, reply=f"{self.inbox}.{token}")
         except BaseException:
@@ -435,12 +345,12 @@ class Bus:
             if not isinstance(answer, Rejection):
                 answers.append(answer)
 
-        token = self._register(subject, collect)
+        token = self._calls.add(subject, collect)
         try:
             await self.publish(subject, payload, reply=f"{self.inbox}.{token}")
             await asyncio.sleep(wait)
         finally:
-            self._calls.pop(token, None)
+            self._calls.drop(token)
         return answers
 
     async def subscribe(self, subject: str, callback: Callback, *, queue: str = "") -> Subscription:
@@ -454,7 +364,7 @@ class Bus:
         self._subscriptions.append(subscription)
         try:
             await subscription.lay(client)
-            await self.unless_lost(_settle(client))
+            await self.unless_lost(client.flush())
         except nats.errors.BadSubjectError:
             self.forget(subscription)  # else no connection would ever be laid again
             raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None
@@ -500,39 +410,16 @@ class Bus:
             raise Unavailable("NATS is away") from None
         return self._client
 
-    def _register(self, subject: str, settle: Callable[[Message | Rejection], None]) -> str:
-        self._count += 1
-        token = str(self._count)
-        self._calls[token] = (subject, settle)
-        return token
-
-    async def _answered(self, message: Message) -> None:
-        entry = self._calls.get(message.subject.rpartition(".")[2])
-        if entry is None:
-            return
-        subject, settle = entry
-        headers: dict[Any, str] | None = message.headers
-        if headers and not message.data and headers.get("Status") == "503":
-            settle(Unavailable(f"nobody serves {subject} now"))
-        else:
-            settle(message)
-
     async def _error(self, error: Exception) -> None:
         """nats-py tells of a permission violation only here: pass it to the call that met it."""
         self._trouble = error
         denied = _DENIED.search(str(error))
         if denied is None:
             if self._client is not None and not isinstance(error, _LOST):
-                log.warning("nats", name=self.name, why=_reason(error))
+                log.warning("nats", name=self.name, why=reason(error))
             return
         log.error("not allowed", name=self.name, what=denied[1], subject=denied[2])
-        for subject, settle in list(self._calls.values()):
-            if subject.lower() == denied[2].lower():  # nats-py tells it in lower case
-                settle(NotAllowed(f"the credentials do not allow {denied[1]} to {subject}"))
-
-    def _fail_calls(self, rejection: Rejection) -> None:
-        for _, settle in list(self._calls.values()):
-            settle(rejection)
+        self._calls.denied(denied[1], denied[2])
 
 
 def _inbox_of(path: Path) -> str:
@@ -542,23 +429,3 @@ def _inbox_of(path: Path) -> str:
     if tenant is not None:
         return roles.tenant_inbox_prefix(tenant)
     return roles.inbox_prefix(creds_files.public_key_of(text))
-
-
-async def _settle(client: NatsClient) -> None:
-    """A barrier: nats-py writes a PING before pending commands, so only a second one is behind."""
-    await client.flush()
-    await client.flush()
-
-
-def _size(payload: bytes, headers: Mapping[str, str]) -> int:
-    """How many bytes the server counts: `NATS/1.0`, a line for each header, an empty one, body."""
-    text = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
-    return len(payload) + text + 12
-
-
-def _reason(error: BaseException | None) -> str:
-    if isinstance(error, nats.errors.UnexpectedEOF):
-        return "the server closed the connection"
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    return str(error or "closed").removeprefix("nats: ") or type(error).__name__

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,22 +11,100 @@ import pytest
 from tenantry import Context, Service, current, errors
 from tenantry.bus import Bus
 from tenantry.context.context import ContextClosed
-from tests.mesh import Answer, Mesh, Program, eventually, journal
+from tests.mesh import Mesh, Program, eventually, journal
 from tests.services import Note, Noted, Texts, noted
+
+odd = Service("odd")
+done = odd.event("done", Note)
+kept: list[Context] = []
+tasks: list[asyncio.Task[None]] = []
+raised: list[BaseException] = []
+gate, ended = asyncio.Event(), asyncio.Event()
+
+
+@odd.request("keep", public=True)
+async def keep(ctx: Context) -> None:
+    """Hand the context out."""
+    kept.append(ctx)
+
+
+@odd.request("leave", public=True)
+async def leave(_ctx: Context) -> None:
+    """Leave a task behind that acts later."""
+
+    async def later() -> None:
+        await gate.wait()
+        try:
+            current().emit(done, Note("late"))
+        except ContextClosed as error:
+            raised.append(error)
+        ended.set()
+
+    tasks.append(asyncio.create_task(later()))
+
+
+@odd.request("forge", public=True)
+async def forge(ctx: Context) -> None:
+    """Emit another service's event."""
+    ctx.emit(noted, Noted("forged"))
+
+
+@odd.request("emit_wrong", public=True)
+async def emit_wrong(ctx: Context) -> None:
+    """Emit what the event is not."""
+    ctx.emit(done, Texts())  # type: ignore[arg-type]
+
+
+@odd.request("send", public=True)
+async def send(ctx: Context) -> None:
+    """Send commands to another service."""
+    for number in range(3):
+        ctx.send("notes.remember", Note(str(number)))
+
+
+@odd.request("ask", public=True)
+async def ask(ctx: Context, note: Note) -> Note:
+    """Ask another service, which may fail."""
+    action = "notes.bad" if note.text != "missing" else "nobody.nothing"
+    return await ctx.request(action, note, type=Note)
+
+
+@odd.request("ask_carefully", public=True)
+async def ask_carefully(ctx: Context) -> Note:
+    """Ask another service, and handle its failure."""
+    try:
+        return await ctx.request("notes.bad", Note("reject"), type=Note)
+    except errors.Conflict as conflict:
+        return Note(f"caught: {conflict.message}")
+
+
+@odd.request("look", public=True)
+async def look(ctx: Context) -> Texts:
+    """What this service keeps under a name that another one uses."""
+    entry = await ctx.state.get("texts", Texts)
+    return entry.value if entry else Texts(("nothing",))
+
+
+@odd.request("climb", public=True)
+async def climb(ctx: Context, note: Note) -> None:
+    """Keep something under a name that the asker chooses."""
+    await ctx.state.put(note.text, note)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def odd_worker(mesh: Mesh) -> Iterator[None]:
+    running = mesh.start(mesh.worker(odd))
+    yield
+    mesh.end(running)
+
+
+@pytest.fixture(autouse=True)
+async def odd_is_known(mesh: Mesh, acme: Program) -> None:
+    await mesh.ready(acme, "odd.keep")
 
 
 async def test_a_context_ends_with_its_message(mesh: Mesh, acme: Program) -> None:
-    service = Service("keeper")
-    done = service.event("done", Note)
-    kept: list[Context] = []
-
-    @service.request("keep", public=True)
-    async def keep(ctx: Context) -> None:
-        kept.append(ctx)
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "keeper.keep")
-    await acme.ask("keeper.keep")
+    await acme.ask("odd.keep")
     ctx = kept[-1]
 
     async def attempt(use: Callable[[], Any]) -> None:
@@ -43,38 +120,16 @@ async def test_a_context_ends_with_its_message(mesh: Mesh, acme: Program) -> Non
         lambda: ctx.state,
     ):
         await mesh.aside(attempt(use))
-    await running.stop()
 
 
 async def test_a_task_that_outlives_its_message_cannot_act_in_its_name(
     mesh: Mesh, acme: Program, control: Bus
 ) -> None:
-    service = Service("outliver")
-    done = service.event("done", Note)
-    gate, ended = asyncio.Event(), asyncio.Event()
-    raised: list[BaseException] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def later() -> None:
-        await gate.wait()
-        try:
-            current().emit(done, Note("late"))
-        except ContextClosed as error:
-            raised.append(error)
-        ended.set()
-
-    @service.request("leave", public=True)
-    async def leave(_ctx: Context) -> None:
-        tasks.append(asyncio.create_task(later()))
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "outliver.leave")
-    await acme.ask("outliver.leave")
+    await acme.ask("odd.leave")
     await mesh.set(gate)
     await mesh.aside(ended.wait())
     assert raised
-    assert await journal(control, acme.id, "outliver.done") == []
-    await running.stop()
+    assert await journal(control, acme.id, "odd.done") == []
 
 
 async def test_there_is_no_context_outside_of_a_handler() -> None:
@@ -82,115 +137,54 @@ async def test_there_is_no_context_outside_of_a_handler() -> None:
         current()
 
 
-async def test_an_event_of_another_service_cannot_be_emitted(
-    mesh: Mesh, acme: Program, control: Bus
-) -> None:
-    service = Service("forger")
-
-    @service.request("forge", public=True)
-    async def forge(ctx: Context) -> None:
-        ctx.emit(noted, Noted("forged"))
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "forger.forge")
-    assert (await acme.ask("forger.forge")).code == "handler_failed"
+async def test_an_event_of_another_service_cannot_be_emitted(acme: Program, control: Bus) -> None:
+    assert (await acme.ask("odd.forge")).code == "handler_failed"
     assert await journal(control, acme.id, "*.noted") == []
-    await running.stop()
 
 
-async def test_an_event_of_the_wrong_type_cannot_be_emitted(
-    mesh: Mesh, acme: Program, control: Bus
-) -> None:
-    service = Service("sloppy")
-    done = service.event("done", Note)
-
-    @service.request("emit", public=True)
-    async def emit(ctx: Context) -> None:
-        ctx.emit(done, Texts())  # type: ignore[arg-type]
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "sloppy.emit")
-    assert (await acme.ask("sloppy.emit")).code == "handler_failed"
-    assert await journal(control, acme.id, "sloppy.done") == []
-    await running.stop()
+async def test_an_event_of_the_wrong_type_cannot_be_emitted(acme: Program, control: Bus) -> None:
+    assert (await acme.ask("odd.emit_wrong")).code == "handler_failed"
+    assert await journal(control, acme.id, "odd.done") == []
 
 
-async def test_a_handler_sends_commands_to_other_services(mesh: Mesh, acme: Program) -> None:
-    service = Service("sender")
-
-    @service.request("send", public=True)
-    async def send(ctx: Context) -> None:
-        for number in range(3):
-            ctx.send("notes.remember", Note(str(number)))
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "sender.send")
-    await acme.ask("sender.send")
+async def test_a_handler_sends_commands_to_other_services(acme: Program) -> None:
+    await acme.ask("odd.send")
     await eventually(lambda: _remembers(acme, ["0", "1", "2"]))
-    await running.stop()
 
 
 @pytest.mark.parametrize(
     ("how", "code"),
-    [("reject", "conflict"), ("raise", "handler_failed"), ("missing", "unavailable")],
+    [
+        ("reject", "conflict"),
+        ("raise", "handler_failed"),
+        ("hang", "deadline_exceeded"),
+        ("missing", "unavailable"),
+    ],
 )
 async def test_what_another_service_answers_reaches_the_asker(
-    mesh: Mesh, acme: Program, how: str, code: str
+    acme: Program, how: str, code: str
 ) -> None:
-    service = Service(f"passer_{how}")
-
-    @service.request("ask", public=True)
-    async def ask(ctx: Context) -> Note:
-        action = "notes.bad" if how != "missing" else "nobody.nothing"
-        return await ctx.request(action, Note(how), type=Note)
-
-    running = mesh.start(mesh.worker(service))
-    await eventually(lambda: _is(acme, f"{service.name}.ask", code))
-    await running.stop()
+    assert (await acme.ask("odd.ask", {"text": how})).code == code
 
 
-async def test_a_handler_may_handle_what_another_service_answers(mesh: Mesh, acme: Program) -> None:
-    service = Service("catcher")
-
-    @service.request("ask", public=True)
-    async def ask(ctx: Context) -> Note:
-        try:
-            return await ctx.request("notes.bad", Note("reject"), type=Note)
-        except errors.Conflict as conflict:
-            return Note(conflict.message)
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "catcher.ask")
-    assert (await acme.ask("catcher.ask")).json["text"] == "as asked"
-    await running.stop()
+async def test_a_handler_may_handle_what_another_service_answers(acme: Program) -> None:
+    assert (await acme.ask("odd.ask_carefully")).json["text"] == "caught: as asked"
 
 
-async def test_state_is_the_services_own(mesh: Mesh, acme: Program) -> None:
-    service = Service("curious")
-
-    @service.request("look", public=True)
-    async def look(ctx: Context) -> Texts:
-        entry = await ctx.state.get("texts", Texts)
-        return entry.value if entry else Texts(("nothing",))
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(acme, "curious.look")
+async def test_state_is_the_services_own(acme: Program) -> None:
     await acme.client.publish("notes.remember", {"text": "secret"})
     await eventually(lambda: _remembers(acme, ["secret"]))
-    assert (await acme.ask("curious.look")).json["texts"] == ["nothing"]
-    await running.stop()
+    assert (await acme.ask("odd.look")).json["texts"] == ["nothing"]
 
 
 @pytest.mark.parametrize("name", ["", "*", ">", "a.>", "..", "../x", "a b", "x" * 201, "a\n", "ä"])
-async def test_state_cannot_be_named_out_of_its_place(mesh: Mesh, acme: Program, name: str) -> None:
-    async with _climber(mesh, acme) as ask:
-        assert (await ask(name)).code == "bad_message"
+async def test_state_cannot_be_named_out_of_its_place(acme: Program, name: str) -> None:
+    assert (await acme.ask("odd.climb", {"text": name})).code
 
 
 @pytest.mark.parametrize("name", ["x", "a.b.c", "A-1_=", "0"])
-async def test_state_has_names_of_several_parts(mesh: Mesh, acme: Program, name: str) -> None:
-    async with _climber(mesh, acme) as ask:
-        assert (await ask(name)).code == ""
+async def test_state_has_names_of_several_parts(acme: Program, name: str) -> None:
+    assert (await acme.ask("odd.climb", {"text": name})).code == ""
 
 
 async def test_a_lifespan_lives_as_long_as_the_worker(mesh: Mesh, acme: Program) -> None:
@@ -249,29 +243,8 @@ async def test_a_follower_emits_as_its_own_service(mesh: Mesh, acme: Program, co
     await running.stop()
 
 
-@asynccontextmanager
-async def _climber(
-    mesh: Mesh, program: Program
-) -> AsyncIterator[Callable[[str], Awaitable[Answer]]]:
-    """A service whose state's name its asker chooses."""
-    service = Service("climber")
-
-    @service.request("climb", public=True)
-    async def climb(ctx: Context, note: Note) -> None:
-        await ctx.state.put(note.text, note)
-
-    running = mesh.start(mesh.worker(service))
-    await mesh.ready(program, "climber.climb")
-    yield lambda name: program.ask("climber.climb", {"text": name})
-    await running.stop()
-
-
 async def _remembers(program: Program, texts: list[str]) -> bool:
     return await program.texts() == texts
-
-
-async def _is(program: Program, action: str, code: str) -> bool:
-    return (await program.ask(action)).code == code
 
 
 async def _has(control: Bus, tenant: str, name: str) -> bool:

@@ -1,0 +1,54 @@
+"""Requests under way: who waits for which answer, on the one inbox of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nats.aio.msg import Msg as Message
+
+from tenantry.errors import NotAllowed, Rejection, Unavailable
+
+Settle = Callable[[Message | Rejection], None]
+
+
+class Calls:
+    """Each call has a token, the last one of its reply subject."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[str, Settle]] = {}
+        self._count = 0
+
+    def add(self, subject: str, settle: Settle) -> str:
+        """Wait for answers to a call to `subject`; returns its token."""
+        self._count += 1
+        token = str(self._count)
+        self._open[token] = (subject, settle)
+        return token
+
+    def drop(self, token: str) -> None:
+        """Nobody waits any more."""
+        self._open.pop(token, None)
+
+    async def answered(self, message: Message) -> None:
+        """Pass an answer on; NATS's own 503 means that nobody listens."""
+        entry = self._open.get(message.subject.rpartition(".")[2])
+        if entry is None:
+            return
+        subject, settle = entry
+        headers: dict[Any, str] | None = message.headers
+        if headers and not message.data and headers.get("Status") == "503":
+            settle(Unavailable(f"nobody serves {subject} now"))
+        else:
+            settle(message)
+
+    def denied(self, what: str, to: str) -> None:
+        """NATS does not allow it; nats-py tells the subject in lower case."""
+        for subject, settle in list(self._open.values()):
+            if subject.lower() == to.lower():
+                settle(NotAllowed(f"the credentials do not allow {what} to {subject}"))
+
+    def fail(self, rejection: Rejection) -> None:
+        """End all of them."""
+        for _, settle in list(self._open.values()):
+            settle(rejection)

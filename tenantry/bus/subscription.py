@@ -1,0 +1,71 @@
+"""One subscription, which outlives the connections it is laid on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+from nats.aio.msg import Msg as Message
+from nats.aio.subscription import Subscription as NatsSubscription
+
+from tenantry.bus.client import NatsClient
+
+Callback = Callable[[Message], Awaitable[None]]
+
+log = structlog.get_logger("tenantry.bus")
+
+
+class Owner(Protocol):
+    """What a subscription needs of the bus that lays it."""
+
+    def forget(self, subscription: Subscription) -> None:
+        """Do not lay it again."""
+        ...
+
+    async def unless_lost(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do this, or leave it when the connection is lost."""
+        ...
+
+
+class Subscription:
+    """Made by :meth:`tenantry.bus.Bus.subscribe`."""
+
+    def __init__(self, bus: Owner, subject: str, queue: str, callback: Callback) -> None:
+        self.subject = subject
+        self.queue = queue
+        self._bus = bus
+        self._callback = callback
+        self._laid: NatsSubscription | None = None
+        self._stopped = False
+
+    async def lay(self, client: NatsClient) -> None:
+        """Subscribe on this client, unless it was stopped meanwhile."""
+        if self._stopped:
+            return
+        laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)
+        if self._stopped:
+            await laid.unsubscribe()
+        else:
+            self._laid = laid
+
+    async def _guarded(self, message: Message) -> None:
+        """nats-py ends a subscription silently when its callback raises CancelledError."""
+        try:
+            await self._callback(message)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            log.error("callback cancelled itself", subject=self.subject)
+        except Exception:
+            log.exception("callback failed", subject=self.subject)
+
+    async def stop(self) -> None:
+        """Receive no more, but first handle what has already come."""
+        self._stopped = True
+        self._bus.forget(self)
+        laid, self._laid = self._laid, None
+        if laid is not None:
+            await self._bus.unless_lost(laid.drain())  # type: ignore[no-untyped-call]
