@@ -19,6 +19,9 @@ class Calls:
         self._open: dict[str, tuple[str, Settle]] = {}
         self._count = 0
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def add(self, subject: str, settle: Settle) -> str:
         """Wait for answers to a call to `subject`; returns its token."""
         self._count += 1
