@@ -236,7 +236,8 @@ class Lane:
                     continue
                 tenant.running = seq
                 try:
-                    delay = await self._handle(message, tenant.failed)
+                    # A task of its own, and so a context of its own: nothing stays for the next.
+                    delay = await asyncio.create_task(self._handle(message, tenant.failed))
                 finally:
                     tenant.running = 0
                 tenant.failed = 0 if delay is None else tenant.failed + 1

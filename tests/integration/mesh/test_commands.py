@@ -120,7 +120,7 @@ async def test_a_refused_command_raises_its_class_in_our_client(ghost: Program) 
 
 
 async def test_a_request_that_is_published_is_no_command(acme: Program) -> None:
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(errors.Conflict):
         await acme.client.publish("notes.echo", NOTE)
 
 
