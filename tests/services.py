@@ -146,7 +146,7 @@ async def fail(how: str) -> None:
             raise errors.Conflict("one\r\ntwo: three")
 
 
-@notes.request("bad", public=True, timeout=0.5)
+@notes.request("bad", public=True, timeout=0.2)
 async def bad(ctx: Context, note: Note) -> Note:
     """Fail in the way that is asked for."""
     await fail(note.text)
@@ -173,7 +173,7 @@ failures: dict[str, list[str]] = {}
 """How the next runs of `stumble` fail, by tenant."""
 
 
-@notes.command("stumble", public=True, timeout=0.5)
+@notes.command("stumble", public=True, timeout=0.2)
 async def stumble(ctx: Context, note: Note) -> None:
     """Emit, fail where `failures` says so, else remember."""
     ctx.emit(noted, Noted(note.text, ctx.attempt))

@@ -16,14 +16,22 @@ from tests.mesh import Mesh, Program, eventually, journal
 from tests.services import Memory, Note, Texts
 
 
-async def store_nearly_expired(mesh: Mesh, bus: Bus, tenant: str, action: str) -> tuple[str, int]:
-    """Store a command whose context is just about to go stale; returns when it is stale."""
-    now = time.time()
-    token = mesh.minter().mint(tenant, "business", "edge", now=now - LIFETIME - SKEW + 0.8)
+async def store_fresh(
+    mesh: Mesh, bus: Bus, tenant: str, action: str, *, left: float = LIFETIME
+) -> tuple[str, int]:
+    """Store a command whose context has so many seconds to live; returns context and sequence."""
+    born = time.time() - LIFETIME - SKEW + left
+    token = mesh.minter().mint(tenant, "business", "edge", now=born)
     fields = {"Tenant-Context": token}
     ack = await store(bus, f"tenant.{tenant}.{action}", b'{"text": "late"}', headers=fields)
-    await asyncio.sleep(1.0)
     return token, ack.seq
+
+
+async def store_late(mesh: Mesh, bus: Bus, tenant: str, action: str) -> tuple[str, int]:
+    """Store a command whose context is just about to go stale; returns when it is stale."""
+    stored = await store_fresh(mesh, bus, tenant, action, left=0.8)
+    await asyncio.sleep(1.0)
+    return stored
 
 
 async def test_followers_accept_what_a_late_command_emits(
@@ -41,7 +49,7 @@ async def test_followers_accept_what_a_late_command_emits(
         return entry.value if entry else Texts()
 
     await mesh.start(mesh.worker(Memory("late_keeper").service)).stop()
-    token, _ = await store_nearly_expired(mesh, control, acme.id, "late_keeper.keep")
+    token, _ = await store_late(mesh, control, acme.id, "late_keeper.keep")
     running = mesh.start(mesh.worker(Memory("late_keeper").service, follower))
     await eventually(lambda: _texts(acme, "late_keeper", ["late"]))
     await eventually(lambda: _texts(acme, "late_reader", ["late"]))
@@ -69,7 +77,7 @@ async def test_other_services_answer_what_a_late_command_asks(
         return service
 
     await mesh.start(mesh.worker(asker())).stop()
-    await store_nearly_expired(mesh, control, acme.id, "late_asker.ask")
+    await store_late(mesh, control, acme.id, "late_asker.ask")
     running = mesh.start(mesh.worker(asker()))
     await eventually(lambda: _texts(acme, "late_asker", [f"{acme.id}:late"]))
     await running.stop()
@@ -78,7 +86,7 @@ async def test_other_services_answer_what_a_late_command_asks(
 async def test_a_context_that_stands_in_the_journal_is_renewed(
     mesh: Mesh, acme: Program, insider: Bus
 ) -> None:
-    token, seq = await store_nearly_expired(mesh, insider, acme.id, "nobody.nothing")
+    token, seq = await store_late(mesh, insider, acme.id, "nobody.nothing")
     renewed = await renew(insider, token, seq)
     fields = {"Tenant-Context": renewed}
     answer = await insider.call(f"request.{acme.id}.notes.echo", b'{"text": "x"}', headers=fields)
@@ -88,7 +96,7 @@ async def test_a_context_that_stands_in_the_journal_is_renewed(
 async def test_a_renewed_context_is_of_the_same_principal(
     mesh: Mesh, acme: Program, insider: Bus
 ) -> None:
-    token, seq = await store_nearly_expired(mesh, insider, acme.id, "nobody.nothing")
+    token, seq = await store_fresh(mesh, insider, acme.id, "nobody.nothing")
     fields = {"Tenant-Context": await renew(insider, token, seq)}
     answer = await insider.call(f"request.{acme.id}.notes.seen", b"{}", headers=fields)
     seen = codec.Decoder(dict)(answer.data)
@@ -98,7 +106,7 @@ async def test_a_renewed_context_is_of_the_same_principal(
 async def test_a_context_at_another_place_of_the_journal_is_not_renewed(
     mesh: Mesh, acme: Program, globex: Program, insider: Bus
 ) -> None:
-    token, seq = await store_nearly_expired(mesh, insider, acme.id, "nobody.nothing")
+    token, seq = await store_fresh(mesh, insider, acme.id, "nobody.nothing")
     other = (await globex.client.publish("notes.remember", {"text": "x"})).seq
     for number in (other, seq + 1_000_000):
         with pytest.raises(errors.BadContext):
@@ -128,7 +136,7 @@ async def test_a_context_on_the_subject_of_another_tenant_is_not_renewed(
 
 async def test_the_context_of_a_deleted_tenant_is_not_renewed(mesh: Mesh, insider: Bus) -> None:
     await mesh.control("create", id="renewed-no-more")
-    token, seq = await store_nearly_expired(mesh, insider, "renewed-no-more", "nobody.nothing")
+    token, seq = await store_fresh(mesh, insider, "renewed-no-more", "nobody.nothing")
     await renew(insider, token, seq)
     await mesh.control("delete", id="renewed-no-more")
     await eventually(lambda: _is_unknown(insider, token, seq))

@@ -1,0 +1,53 @@
+"""Tracing is set up where the environment asks for it, and only there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tenantry import telemetry
+from tenantry.errors import SetupError
+
+PROGRAM = """
+from tenantry import telemetry
+from tenantry.wire import trace
+flush = telemetry.configure("greeter")
+with trace.span("greet", trace.KIND_SERVER, None, {}):
+    pass
+print("enabled" if trace.enabled() else "disabled")
+flush()
+"""
+
+
+def run(**env: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=clean | env, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_nothing_is_set_up_by_default() -> None:
+    assert run() == "disabled\n"
+
+
+def test_the_console_gets_the_spans_with_the_service_name() -> None:
+    out = run(OTEL_TRACES_EXPORTER="console")
+    assert '"service.name": "greeter"' in out
+
+
+def test_the_users_service_name_stays() -> None:
+    out = run(OTEL_TRACES_EXPORTER="console", OTEL_SERVICE_NAME="mine")
+    assert '"service.name": "mine"' in out
+
+
+def test_a_disabled_sdk_stays_so() -> None:
+    assert run(OTEL_TRACES_EXPORTER="console", OTEL_SDK_DISABLED="true") == "disabled\n"
+
+
+def test_an_unknown_exporter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "pigeon")
+    with pytest.raises(SetupError, match="pigeon"):
+        telemetry.configure("greeter")
