@@ -15,7 +15,6 @@ A process needs only the seeds that it uses: a missing one is an error when it i
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
@@ -24,12 +23,12 @@ from pathlib import Path
 
 import msgspec
 
+from tenantry import subjects
 from tenantry.errors import SetupError
 from tenantry.operator import claims, creds, files, plant
 from tenantry.operator.keys import KeyPair, Kind, is_public_key
 from tenantry.operator.server_conf import ServerOptions, render_server_conf
 
-_TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BACKUP = "restore it from a backup, or make a new home elsewhere"
 
 
@@ -158,7 +157,7 @@ class OperatorHome:
         """
         if not is_public_key(public_key, Kind.USER):
             raise SetupError(f"{public_key!r} is not a user's public key", hint="it starts with U")
-        if not _TENANT.fullmatch(tenant):
+        if not subjects.is_tenant(tenant):
             # The id becomes a part of permissions: a dot or a wildcard in it would open others.
             raise SetupError(
                 f"{tenant!r} is not a tenant id",

@@ -29,10 +29,10 @@ def key(service: str, version: str) -> str:
     return f"{service}.{version}"
 
 
-async def living(bus: Bus, service: str, *, wait: float = 0.3) -> list[Alive]:
-    """The instances of `service` that answer now."""
+async def living(bus: Bus, service: str = "", *, wait: float = 0.3) -> list[Alive]:
+    """The instances of `service`, or of all, that answer now."""
     found = []
-    for answer in await bus.gather(f"$SRV.PING.{service}", wait=wait):
+    for answer in await bus.gather(f"$SRV.PING.{service}".rstrip("."), wait=wait):
         with contextlib.suppress(BadMessage):  # not one of ours, whatever it is
             pong = _decode_pong(answer.data)
             found.append(Alive(service=pong.name, version=pong.version, instance=pong.id))

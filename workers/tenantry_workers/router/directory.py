@@ -7,13 +7,13 @@ from typing import NamedTuple
 import msgspec
 
 from tenantry.bus import Bucket, Bus, Message, Table
-from tenantry.errors import BadMessage, TenantSuspended, TenantUnknown
-from tenantry.messages import Alive, Declaration, Kind, Plan, Tenant
+from tenantry.errors import TenantSuspended, TenantUnknown
+from tenantry.messages import Declaration, Kind, Plan, Tenant
+from tenantry.operator.roles import DISCONNECTS
+from tenantry.runtime import registry
 from tenantry.runtime.members import Members
 from tenantry.subjects import is_version, version_key
 from tenantry.wire.codec import Decoder
-
-DISCONNECTS = "platform.disconnects"
 
 
 class Known(NamedTuple):
@@ -33,13 +33,6 @@ class _Disconnect(msgspec.Struct, frozen=True):
     client: _Client
 
 
-class _Pong(msgspec.Struct, frozen=True):
-    name: str
-    version: str
-    id: str
-
-
-_decode_pong = Decoder(_Pong)
 _decode_disconnect = Decoder(_Disconnect)
 
 
@@ -85,12 +78,8 @@ class Directory:
     # --- what runs -----------------------------------------------------------------------------
 
     async def _ask_who_lives(self) -> None:
-        for answer in await self._bus.gather("$SRV.PING", wait=0.5):
-            try:
-                pong = _decode_pong(answer.data)
-            except BadMessage:
-                continue  # not one of ours, whatever it is
-            self._members.hear(Alive(service=pong.name, version=pong.version, instance=pong.id))
+        for alive in await registry.living(self._bus, wait=0.5):
+            self._members.hear(alive)
 
     async def _on_disconnect(self, message: Message) -> None:
         """NATS itself says that a worker's connection is gone, sooner than its silence does."""
