@@ -55,6 +55,12 @@ async def emit_wrong(ctx: Context) -> None:
     ctx.emit(done, Texts())  # type: ignore[arg-type]
 
 
+@odd.request("finish", public=True)
+async def finish(ctx: Context, note: Note) -> None:
+    """Emit the service's own event."""
+    ctx.emit(done, note)
+
+
 @odd.request("send", public=True)
 async def send(ctx: Context) -> None:
     """Send commands to another service."""
@@ -229,17 +235,17 @@ async def test_two_services_in_one_worker_each_have_their_own(mesh: Mesh, acme: 
 
 async def test_a_follower_emits_as_its_own_service(mesh: Mesh, acme: Program, control: Bus) -> None:
     service = Service("echoer")
-    again = service.event("again", Noted)
+    again = service.event("again", Note)
 
-    @service.on(noted)
-    async def follow(ctx: Context, event: Noted) -> None:
+    @service.on(done)
+    async def follow(ctx: Context, event: Note) -> None:
         ctx.emit(again, event)
 
     running = mesh.start(mesh.worker(service))
-    await acme.ask("notes.emit", {"text": "x", "count": 1})
+    await acme.ask("odd.finish", {"text": "x"})
     await eventually(lambda: _has(control, acme.id, "echoer.again"))
     (entry,) = await journal(control, acme.id, "echoer.again")
-    assert entry.data == b'{"text":"x0","attempt":1}'
+    assert entry.data == b'{"text":"x","count":0}'
     await running.stop()
 
 

@@ -86,7 +86,7 @@ async def test_other_services_answer_what_a_late_command_asks(
 async def test_a_context_that_stands_in_the_journal_is_renewed(
     mesh: Mesh, acme: Program, insider: Bus
 ) -> None:
-    token, seq = await store_late(mesh, insider, acme.id, "nobody.nothing")
+    token, seq = await store_fresh(mesh, insider, acme.id, "nobody.nothing")
     renewed = await renew(insider, token, seq)
     fields = {"Tenant-Context": renewed}
     answer = await insider.call(f"request.{acme.id}.notes.echo", b'{"text": "x"}', headers=fields)

@@ -118,7 +118,6 @@ async def test_the_number_of_lanes_cannot_change_while_nothing_runs_either(mesh:
     await mesh.start(mesh.worker(Memory("laid", lanes=2).service)).stop()
     with pytest.raises(DeclarationError, match="declare lanes=2"):
         mesh.start(mesh.worker(Memory("laid", lanes=3).service))
-    await mesh.start(mesh.worker(Memory("laid", lanes=2).service)).stop()
 
 
 async def test_a_worker_that_cannot_begin_leaves_nothing_running(mesh: Mesh) -> None:
