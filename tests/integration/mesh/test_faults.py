@@ -132,6 +132,7 @@ async def test_a_suspension_outlives_the_server(own_mesh: Mesh) -> None:
         await asyncio.to_thread(own_mesh.backend.kill)
         await asyncio.to_thread(own_mesh.backend.start)
         await eventually(lambda: _is(acme, "tenant_suspended"), within=AWAY)
+        await eventually(lambda: _answers(own_mesh), within=AWAY)
         await own_mesh.control("resume", id=acme.id)
         await eventually(lambda: _is(acme, ""), within=AWAY)
 
