@@ -86,8 +86,16 @@ _MESH = (
         "stored",
         "the same, as JOURNAL keeps it",
         f"JOURNAL's transform, partition 0 to {subjects.PARTITIONS - 1} by tenant",
-        "pull consumers `<service>-<lane>`",
+        "pull consumers `<service>-<partition>`",
         "JOURNAL",
+    ),
+    Row(
+        "dead.<tenant>.<service>.<seq>",
+        "dead letter",
+        "the message, with DeadLetter in its headers",
+        "the service that gave it up",
+        "operators",
+        "DEAD",
     ),
     Row("_MESH.<user key>.>", "answer", "any", "any worker", "that user's connections", ""),
     Row(
@@ -140,6 +148,22 @@ _MESH = (
         "the service",
         "the service",
         "KV_state",
+    ),
+    Row(
+        "$KV.cursors.<service>.<tenant>",
+        "record",
+        "Cursor",
+        "the service's lanes",
+        "the service, operators",
+        "KV_cursors",
+    ),
+    Row(
+        "$KV.replays.<service>.<tenant>",
+        "record",
+        "Replay",
+        "operators, the service",
+        "the service, operators",
+        "KV_replays",
     ),
 )
 

@@ -254,6 +254,108 @@ class Alive(Message, frozen=True, kw_only=True):
     instance: str
 
 
+# --- delivery and replay -------------------------------------------------------------------------
+
+
+class Cursor(Message, frozen=True, kw_only=True):
+    """Where one tenant stands in one service (KV bucket `cursors`, key: `<service>.<tenant>`).
+
+    Only tenants have one that do not simply go with the lane: one whose message failed and is
+    tried again, one that is or was replayed or recovered.
+    """
+
+    next: int = 0
+    """All of its messages below this sequence of the journal are done with."""
+    behind: bool = False
+    """Whether it is read apart, from `next` on; the lane passes its messages over meanwhile."""
+    failed: int = 0
+    """How often message `next` has failed."""
+    first_failed: float = 0.0
+    retry_at: float = 0.0
+    code: str = ""
+    """Why it failed last."""
+    epoch: int = 0
+    """How often the tenant was set back: what an earlier epoch still writes is refused."""
+    generation: int = 0
+    """Which namespace of its state is live."""
+    former: int | None = None
+    """The namespace that was live before the last recovery, if it can be gone back to."""
+
+
+ReplayState = Literal["asked", "running", "ready", "done", "failed", "cancelled"]
+
+
+class Replay(Message, frozen=True, kw_only=True):
+    """A replay (KV bucket `replays`, key: `<service>.<tenant>`, the last one of each).
+
+    One key takes one replay at a time: a new one is written over an ended one only. A recovery
+    is a replay into a namespace of its own, and `ready` when that waits to become the live one.
+    """
+
+    id: str
+    tenant: TenantId
+    service: Name
+    by: str = ""
+    """Who asked for it."""
+    asked: float
+    began: float | None = None
+    ended: float | None = None
+    state: ReplayState = "asked"
+    since: int = 0
+    """First sequence of the journal that is replayed."""
+    until: int = 0
+    """First sequence that is not; 0 for where the tenant stood when it began."""
+    actions: tuple[str, ...] = ()
+    """Only these (`<service>.<action>`); empty for all that the service declares replayable."""
+    skip: tuple[int, ...] = ()
+    """Sequences to leave out."""
+    rate: Annotated[float, Meta(ge=0)] = 0.0
+    """Messages per second at most; 0 for no limit."""
+    reset: bool = False
+    """Whether the service's reset hook clears the tenant's state first."""
+    generation: int | None = None
+    """For a recovery, the namespace of the state that it fills."""
+    cancel: bool = False
+    """Somebody has asked to stop it."""
+    next: int = 0
+    """How far it has come: the next sequence to look at."""
+    handled: int = 0
+    passed: int = 0
+    """Messages left out: not asked for, or by an action that is not replayable."""
+    suppressed: int = 0
+    """What handlers emitted, sent or asked for that was held back."""
+    failed: int = 0
+    failures: tuple[int, ...] = ()
+    """Sequences of the first messages whose handler failed; they were left out."""
+    error: str = ""
+    """Why it ended, where it did not end well."""
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """What the headers of a message in the stream `DEAD` say of its end.
+
+    On the wire each field is a header `Tenant-Dead-<Field>` (`Tenant-Dead-Reason`,
+    `Tenant-Dead-First-Failed`, …); headers of NATS's own are kept as `Tenant-Dead-Nats-…`, all
+    others and the body are the message's own. Subject: `dead.<tenant>.<service>.<seq>`.
+    """
+
+    reason: str
+    """The code of the rejection: `bad_message`, `handler_failed`, `bad_context`, …"""
+    detail: str = ""
+    attempts: int
+    service: Name
+    """Who gave it up: not always whose message it is."""
+    action: str
+    """`<service>.<action>` of the message."""
+    seq: int
+    """Its sequence in the journal."""
+    stored: float
+    """When the journal stored it."""
+    first_failed: float
+    at: float
+    """When it was given up."""
+
+
 # --- context keys --------------------------------------------------------------------------------
 
 

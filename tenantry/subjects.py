@@ -5,6 +5,7 @@
     edge.<tenant>.<service>.<action>       MESH: the same as the router sees it, not admitted yet
     request.<tenant>.<service>.<action>    MESH: an admitted request (core NATS)
     journal.<p>.<tenant>.<service>.<action>  how the journal stores what was `tenant.…`
+    dead.<tenant>.<service>.<seq>          MESH: what a service gave up on
     platform.<service>.<action>            MESH: the control plane's own requests, no tenant
 
 NATS itself lets wildcards and empty tokens through in publishes, so these checks are what keeps
@@ -142,6 +143,24 @@ def requests(service: str, action: str) -> str:
 def stored(partition: int, service: str, action: str) -> str:
     """Filter for one action of all tenants in one partition of the journal."""
     return f"journal.{partition}.*.{service}.{action}"
+
+
+def stored_of(tenant: str, name: str = "*.*") -> str:
+    """Filter for one tenant in the journal; `name` is `<service>.<action>`, each may be `*`."""
+    return f"journal.{partition(tenant)}.{tenant}.{name}"
+
+
+def dead(tenant: str, service: str, seq: int) -> str:
+    """Where `service` lays down message `seq` of the journal, which it gave up on."""
+    return f"dead.{tenant}.{service}.{seq}"
+
+
+def partition(tenant: str) -> int:
+    """The partition of a tenant: NATS's own, FNV-1a (32 bits) modulo their number."""
+    number = 2166136261
+    for byte in tenant.encode():
+        number = (number ^ byte) * 16777619 % 2**32
+    return number % PARTITIONS
 
 
 def platform(service: str, action: str) -> str:

@@ -29,7 +29,7 @@ from tenantry.operator import OperatorHome
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry.runtime import WorkerOptions
-from tenantry.subjects import PARTITIONS
+from tenantry.subjects import partition
 from tenantry.wire import problem
 from tests.servers import NatsBackend
 
@@ -306,14 +306,6 @@ async def journal(control: Bus, tenant: str, name: str = ">") -> list[Entry]:
         subject = headers["Nats-Subject"].split(".", 3)
         seq = int(headers["Nats-Sequence"])
         entries.append(Entry(int(subject[1]), subject[3], seq, headers, answer.data))
-
-
-def partition(tenant: str) -> int:
-    """NATS's own: FNV-1a of the token, modulo the number of partitions."""
-    number = 2166136261
-    for byte in tenant.encode():
-        number = (number ^ byte) * 16777619 % 2**32
-    return number % PARTITIONS
 
 
 async def _is_known(client: Client) -> bool:

@@ -25,20 +25,6 @@ _RECHECK = 15.0
 log = structlog.get_logger("tenantry.bus")
 
 
-def bucket_config(name: str, *, history: int = 1, replicas: int = 1) -> dict[str, Any]:
-    """The stream behind a bucket, as ADR-8 lays it out."""
-    return {
-        "name": f"KV_{name}",
-        "subjects": [f"$KV.{name}.>"],
-        "max_msgs_per_subject": history,
-        "discard": "new",
-        "allow_rollup_hdrs": True,
-        "deny_delete": True,
-        "allow_direct": True,
-        "num_replicas": replicas,
-    }
-
-
 class Entry(NamedTuple, Generic[T]):
     """A value and the revision it has."""
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tenantry.operator.claims import Permission, Template
+from tenantry.streams import JOURNAL
 
-JOURNAL = "JOURNAL"
 OWN_INBOX = "_MESH.{{subject()}}.>"
 ANY_MESH_INBOX = "_MESH.*.>"
 TENANT_INBOX = "_INBOX.*.>"
@@ -62,6 +62,7 @@ _CONSUMES_JOURNAL = (
     f"$JS.API.CONSUMER.MSG.NEXT.{JOURNAL}.*",
     f"$JS.API.CONSUMER.UNPIN.{JOURNAL}.*",
     f"$JS.API.CONSUMER.DELETE.{JOURNAL}.*",
+    f"$JS.API.DIRECT.GET.{JOURNAL}",
     f"$JS.ACK.{JOURNAL}.>",
 )
 
@@ -100,8 +101,10 @@ _SERVICE = Template(
             "platform.router.renew_context",
             "$KV.catalogue.>",
             "$KV.state.>",
+            "$KV.cursors.>",
+            "$KV.replays.>",
             "$JS.API.INFO",
-            *_buckets("keys", "catalogue", "state"),
+            *_buckets("keys", "catalogue", "state", "cursors", "replays"),
             *_CONSUMES_JOURNAL,
         )
     ),

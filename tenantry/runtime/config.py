@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tenantry.errors import SetupError
-from tenantry.runtime.journal import JournalLimits
+from tenantry.streams import DeadLimits, JournalLimits
 
 FILE = "mesh.toml"
 
@@ -26,6 +26,12 @@ max_age = 0               # oldest message, seconds; 0 leaves it to each plan's 
 max_message = 1048576     # largest message, bytes
 replicas = 1              # copies in a cluster: 1, 3 or 5
 dedup_window = 120        # how long a Nats-Msg-Id is remembered, seconds
+
+# What services gave up on (`tenantry dead`).
+[dead]
+max_bytes = 1073741824    # bytes on disk; -1: no limit
+max_age = 0               # oldest one, seconds; 0 keeps them until somebody decides
+replicas = 1              # copies in a cluster: 1, 3 or 5
 """
 
 
@@ -34,6 +40,7 @@ class MeshConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     replicas: Annotated[Literal[1, 3, 5], Meta(description="copies of the buckets")] = 1
     journal: JournalLimits = JournalLimits()
+    dead: DeadLimits = DeadLimits()
 
 
 def load(path: Path) -> MeshConfig:

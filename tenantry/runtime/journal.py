@@ -1,16 +1,13 @@
-"""The journal: the stream that holds every admitted command and event, and the lanes over it."""
+"""The lanes over the journal: one durable consumer for each service and partition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from tenantry import subjects
 from tenantry.service.handler import Handler
 
-STREAM = "JOURNAL"
 GROUP = "lane"
 
 ACK_WAIT = 4.0
@@ -25,49 +22,7 @@ than ACK_WAIT, so that the heir gets its unfinished messages before any later on
 
 _SECOND = 1_000_000_000
 
-
-class JournalLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much the journal may hold (`[journal]` in mesh.toml). A full journal refuses."""
-
-    max_bytes: int = 10 * 1024**3
-    """Bytes on disk; -1 for no limit."""
-    max_age: float = 0.0
-    """Oldest message, seconds; 0 leaves it to each plan's retention."""
-    max_message: int = 1_048_576
-    """Largest message, bytes."""
-    replicas: int = 1
-    """Copies in a cluster: 1, 3 or 5."""
-    dedup_window: float = 120.0
-    """How long a `Nats-Msg-Id` is remembered, seconds."""
-
-
-def stream_config(limits: JournalLimits) -> dict[str, Any]:
-    """The stream. Its transform sorts by NATS's own partition of the tenant.
-
-    `discard: new` makes a full journal refuse instead of forgetting the oldest message.
-    """
-    return {
-        "name": STREAM,
-        "subjects": ["tenant.*.*.*"],
-        "subject_transform": {
-            "src": "tenant.*.*.*",
-            "dest": (
-                f"journal.{{{{partition({subjects.PARTITIONS},1)}}}}"
-                ".{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
-            ),
-        },
-        "storage": "file",
-        "retention": "limits",
-        "discard": "new",
-        "max_bytes": limits.max_bytes,
-        "max_age": int(limits.max_age * _SECOND),
-        "max_msg_size": limits.max_message,
-        "num_replicas": limits.replicas,
-        "duplicate_window": int(limits.dedup_window * _SECOND),
-        "allow_direct": True,
-        "allow_msg_ttl": True,
-        "max_consumers": -1,
-    }
+_SECOND = 1_000_000_000
 
 
 def lane_name(service: str, lane: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from tenantry import tasks
+from tenantry import streams, tasks
 from tenantry.bus import Bus, Message, Pull
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
@@ -119,7 +119,7 @@ class Lane:
             return
         pull = Pull(
             self._bus,
-            journal.STREAM,
+            streams.JOURNAL,
             self._consumer,
             receive=self._receive,
             room=lambda: 0 if self._leaving else self._slots - len(self._live),
@@ -174,14 +174,14 @@ class Lane:
             with contextlib.suppress(Rejection, JetStreamError):
                 await js.api(
                     self._bus,
-                    f"CONSUMER.UNPIN.{journal.STREAM}.{self._consumer}",
+                    f"CONSUMER.UNPIN.{streams.JOURNAL}.{self._consumer}",
                     {"group": journal.GROUP},
                     timeout=1.0,
                 )
 
     async def _pinned(self) -> str:
         """The pin that the server has given to some reader of this lane, if any."""
-        path = f"CONSUMER.INFO.{journal.STREAM}.{self._consumer}"
+        path = f"CONSUMER.INFO.{streams.JOURNAL}.{self._consumer}"
         with contextlib.suppress(Rejection, JetStreamError):
             groups = (await js.api(self._bus, path, timeout=1.0)).get("priority_groups") or [{}]
             return str(groups[0].get("pinned_client_id", ""))

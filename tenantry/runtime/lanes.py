@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from tenantry import subjects
+from tenantry import streams, subjects
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.errors import DeclarationError, JetStreamError, Rejection
@@ -116,7 +116,7 @@ class Lanes:
             service.name, service.version, index, service.lanes, self._handlers.values()
         )
         try:
-            info = await js.api(self._bus, f"CONSUMER.INFO.{journal.STREAM}.{config['name']}")
+            info = await js.api(self._bus, f"CONSUMER.INFO.{streams.JOURNAL}.{config['name']}")
         except JetStreamError as error:
             if error.err_code != js.CONSUMER_NOT_FOUND:
                 raise
@@ -130,7 +130,7 @@ class Lanes:
                     return
                 config["filter_subjects"] = sorted({*known, *config["filter_subjects"]})
                 config["metadata"] = info["config"]["metadata"]
-        await js.ensure_consumer(self._bus, journal.STREAM, config)
+        await js.ensure_consumer(self._bus, streams.JOURNAL, config)
 
     def _refuse_other_lanes(self, current: dict[str, Any]) -> None:
         lanes = int(current.get("metadata", {}).get("tenantry.lanes", self._service.lanes))

@@ -17,6 +17,21 @@ DEADLINE = "Tenant-Deadline"
 TIMEOUT = "Tenant-Timeout"
 """From outside: how long the asker waits, in seconds; the router turns it into a deadline."""
 
+ONLY = "Tenant-Only"
+"""The one service that a redriven message is for; to all others it is not there."""
+
+MESSAGE_ID = "Tenant-Message-Id"
+"""The id that a redriven message had at first: what it causes derives from it."""
+
+DEAD = "Tenant-Dead-"
+"""What begins the headers that a dead letter has more than the message had; see `DeadLetter`.
+
+A header of NATS's own (`Nats-…`) would mean something there, so it is kept under this prefix.
+"""
+
+FENCE = "Tenant-Fence"
+"""On a value of a service's state: how far its tenant's messages had come when it was written."""
+
 MSG_ID = "Nats-Msg-Id"
 TTL = "Nats-TTL"
 ERROR = "Nats-Service-Error"

@@ -8,8 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from tenantry import contracts, messages
-from tenantry.runtime import journal
+from tenantry import contracts, messages, streams
 from tenantry.service.service import RESERVED
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +49,7 @@ def test_every_change_of_a_tenant_has_an_event() -> None:
 
 
 def test_subjects_page_names_the_journal() -> None:
-    assert f"| {journal.STREAM} |" in contracts.subjects_page()
+    assert f"| {streams.JOURNAL} |" in contracts.subjects_page()
 
 
 def test_writing_again_changes_nothing(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ PUBLISHES_NOT = {
     "service": [
         *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
         *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],
-        *["$JS.API.DIRECT.GET.JOURNAL", "$JS.API.STREAM.INFO.KV_tenants"],
+        "$JS.API.STREAM.INFO.KV_tenants",
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.X"],
         *["$JS.API.CONSUMER.DURABLE.CREATE.JOURNAL.x", "$JS.API.CONSUMER.CREATE.JOURNAL"],
         *["$JS.API.CONSUMER.CREATE.KV_tenants.x", "$JS.API.DIRECT.GET.KV_plans.x"],

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from tenantry.bus import Bucket, Bus, Message
 from tenantry.bus import jetstream as js
-from tenantry.bus.kv import bucket_config
 from tenantry.operator import OperatorHome
+from tenantry.streams import bucket_config
 from tests.servers import NatsBackend
 
 T = TypeVar("T")

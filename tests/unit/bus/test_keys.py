@@ -10,11 +10,11 @@ import pytest
 
 from tenantry.bus import Bucket, Bus
 from tenantry.bus import jetstream as js
-from tenantry.bus.kv import bucket_config
 from tenantry.context.token import Minter
 from tenantry.errors import BadContext
 from tenantry.messages import VerifyKey
 from tenantry.runtime.keys import BUCKET, KeyTable, publish_key
+from tenantry.streams import bucket_config
 from tests.unit.bus.station import Station, fresh, until
 
 

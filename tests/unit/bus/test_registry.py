@@ -10,10 +10,10 @@ import pytest
 
 from tenantry.bus import Bucket, Bus, Message
 from tenantry.bus import jetstream as js
-from tenantry.bus.kv import bucket_config
 from tenantry.errors import DeclarationError
 from tenantry.messages import ActionInfo, Alive, Declaration, Kind
 from tenantry.runtime import registry
+from tenantry.streams import bucket_config
 from tests.unit.bus.station import fresh
 
 

@@ -7,9 +7,9 @@ from msgspec import Struct
 
 from tenantry.bus import Bus, Entry
 from tenantry.bus import jetstream as js
-from tenantry.bus.kv import bucket_config
 from tenantry.context.state import BUCKET, State
 from tenantry.errors import Conflict
+from tenantry.streams import bucket_config
 from tests.unit.bus.station import fresh
 
 

@@ -13,9 +13,9 @@ from tenantry.bus import jetstream as js
 from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.messages import SHIPPED_PLANS, Plan, Tenant
 from tenantry.runtime.config import MeshConfig
-from tenantry.runtime.journal import STREAM, JournalLimits
+from tenantry.streams import BUCKETS, DEAD, JOURNAL, JournalLimits
 from tenantry_workers.tenants import store as stores
-from tenantry_workers.tenants.provision import HISTORY, provision
+from tenantry_workers.tenants.provision import provision
 from tenantry_workers.tenants.store import TenantStore, next_record
 from tests.unit.bus.station import fresh
 
@@ -35,7 +35,7 @@ def tenant(**fields: Any) -> Tenant:
 
 
 async def test_all_that_the_mesh_keeps_is_set_up(bus: Bus, store: TenantStore) -> None:
-    for name in (STREAM, *(f"KV_{bucket}" for bucket in HISTORY)):
+    for name in (JOURNAL, DEAD, *(f"KV_{bucket}" for bucket in BUCKETS)):
         assert (await js.api(bus, f"STREAM.INFO.{name}"))["config"]["name"] == name
 
 
@@ -62,7 +62,7 @@ async def test_several_may_set_up_at_once(bus: Bus) -> None:
 
 async def test_a_changed_configuration_is_applied(bus: Bus, store: TenantStore) -> None:
     await provision(bus, MeshConfig(journal=JournalLimits(max_message=5000)))
-    config = (await js.api(bus, f"STREAM.INFO.{STREAM}"))["config"]
+    config = (await js.api(bus, f"STREAM.INFO.{JOURNAL}"))["config"]
     await provision(bus, MeshConfig())
     assert config["max_msg_size"] == 5000
 

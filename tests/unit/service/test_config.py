@@ -9,7 +9,7 @@ import pytest
 from tenantry.errors import SetupError
 from tenantry.runtime import config
 from tenantry.runtime.config import MeshConfig
-from tenantry.runtime.journal import JournalLimits
+from tenantry.streams import DeadLimits, JournalLimits
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def test_the_template_says_the_defaults(file: Path) -> None:
 
 
 def test_the_template_names_every_field() -> None:
-    fields = {*MeshConfig.__struct_fields__, *JournalLimits.__struct_fields__} - {"journal"}
+    limits = {*JournalLimits.__struct_fields__, *DeadLimits.__struct_fields__}
+    fields = {*MeshConfig.__struct_fields__, *limits} - {"journal", "dead"}
     assert all(f"\n{field} = " in config.TEMPLATE for field in fields)
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tenantry import Context, Service, subjects
 from tenantry.bus import Message
-from tenantry.runtime.journal import JournalLimits, lane_config, stream_config
+from tenantry.runtime.journal import lane_config
 from tenantry.runtime.lane import _Owed, _Tenant
+from tenantry.streams import JournalLimits, journal_config
 
 
 async def nothing(_ctx: Context) -> None: ...
@@ -86,12 +87,12 @@ def test_the_filters_of_a_lane_do_not_depend_on_the_order_of_declaring() -> None
 
 
 def test_a_full_journal_refuses_and_forgets_nothing() -> None:
-    made = stream_config(JournalLimits())
+    made = journal_config(JournalLimits())
     assert (made["discard"], made["retention"], made["storage"]) == ("new", "limits", "file")
 
 
 def test_the_journal_sorts_by_the_tenant() -> None:
-    transform = stream_config(JournalLimits())["subject_transform"]
+    transform = journal_config(JournalLimits())["subject_transform"]
     assert transform == {
         "src": "tenant.*.*.*",
         "dest": "journal.{{partition(16,1)}}.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}",
@@ -99,7 +100,7 @@ def test_the_journal_sorts_by_the_tenant() -> None:
 
 
 def test_limits_of_the_journal_are_in_the_units_of_the_server() -> None:
-    made = stream_config(
+    made = journal_config(
         JournalLimits(max_bytes=5, max_age=1.5, max_message=7, replicas=3, dedup_window=0.25)
     )
     assert (made["max_bytes"], made["max_msg_size"], made["num_replicas"]) == (5, 7, 3)

@@ -14,7 +14,7 @@ from tenantry.bus import Bus
 from tenantry.context.token import KeyRing, Minter
 from tenantry.errors import BadContext, TenantUnknown
 from tenantry.messages import RenewContext, RenewedContext
-from tenantry.runtime.journal import STREAM
+from tenantry.streams import JOURNAL
 from tenantry.subjects import parse_stored
 from tenantry.wire import headers as names
 from tenantry.wire.codec import encode
@@ -41,7 +41,7 @@ class Renewal:
 
         A suspended tenant's backlog is still finished; a deleted one's is not.
         """
-        answer = await self._bus.call(f"$JS.API.DIRECT.GET.{STREAM}", encode({"seq": ask.seq}))
+        answer = await self._bus.call(f"$JS.API.DIRECT.GET.{JOURNAL}", encode({"seq": ask.seq}))
         found: dict[Any, str] = answer.headers or {}
         if found.get(names.CONTEXT) != ask.token or "Nats-Subject" not in found:
             raise BadContext("the journal holds no such context at this sequence")

@@ -6,21 +6,18 @@ import contextlib
 
 from tenantry.bus import Bucket, Bus
 from tenantry.bus.jetstream import ensure_stream
-from tenantry.bus.kv import bucket_config
 from tenantry.errors import Conflict
 from tenantry.messages import SHIPPED_PLANS, Plan
 from tenantry.runtime.config import MeshConfig
-from tenantry.runtime.journal import stream_config
-
-HISTORY = {"tenants": 64, "plans": 64, "keys": 8, "catalogue": 1, "state": 8}
-"""The buckets, and how many revisions each key keeps."""
+from tenantry.streams import BUCKETS, bucket_config, dead_config, journal_config
 
 
 async def provision(bus: Bus, config: MeshConfig) -> None:
     """Create what is missing and bring the rest to `config`; safe to repeat and to race."""
-    for name, history in HISTORY.items():
+    for name, history in BUCKETS.items():
         await ensure_stream(bus, bucket_config(name, history=history, replicas=config.replicas))
-    await ensure_stream(bus, stream_config(config.journal))
+    await ensure_stream(bus, journal_config(config.journal))
+    await ensure_stream(bus, dead_config(config.dead))
     plans = Bucket(bus, "plans", Plan)
     for plan in SHIPPED_PLANS:
         with contextlib.suppress(Conflict):  # an operator's own version of it stays
