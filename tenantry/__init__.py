@@ -15,6 +15,7 @@ from tenantry.context.platform import PlatformContext
 from tenantry.context.state import State
 from tenantry.errors import Rejection, TenantryError
 from tenantry.runtime.worker import Worker
+from tenantry.service.retry import Retry
 from tenantry.service.service import Service
 
 try:
@@ -28,6 +29,7 @@ __all__ = [
     "Event",
     "PlatformContext",
     "Rejection",
+    "Retry",
     "Service",
     "State",
     "TenantryError",

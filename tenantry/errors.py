@@ -13,7 +13,10 @@
     │   ├── UnknownAction         404  unknown_action
     │   ├── NotFound              404  not_found
     │   ├── Conflict              409  conflict
+    │   ├── Superseded            409  superseded
+    │   │   └── LaneLost
     │   ├── TooLarge              413  too_large
+    │   ├── Hopeless              422  hopeless           (never tried again)
     │   ├── RateLimited           429  rate_limited       (retry_after: seconds)
     │   ├── HandlerFailed         500  handler_failed
     │   ├── Unavailable           503  unavailable
@@ -102,6 +105,8 @@ class Rejection(TenantryError):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         self.extensions = extensions
+        self.retry = True
+        """Whether a stored message may be tried again after this."""
         self.inside = False
         """Whether something inside the mesh gave it to a handler: then it is not for the asker."""
 
@@ -176,10 +181,26 @@ class Conflict(Rejection):
     code, status, title = "conflict", 409, "Conflict"
 
 
+class Superseded(Rejection):
+    """A later message of this tenant has already been handled here: this one comes too late."""
+
+    code, status, title = "superseded", 409, "Superseded"
+
+
+class LaneLost(Superseded):
+    """Another replica has taken over: what this one still does must not count."""
+
+
 class TooLarge(Rejection):
     """The body is larger than the tenant's plan allows."""
 
     code, status, title = "too_large", 413, "Message too large"
+
+
+class Hopeless(Rejection):
+    """The handler says that no retry can help: a stored message becomes a dead letter at once."""
+
+    code, status, title = "hopeless", 422, "Can't be done"
 
 
 class RateLimited(Rejection):
@@ -223,7 +244,9 @@ BY_CODE: dict[str, type[Rejection]] = {
         UnknownAction,
         NotFound,
         Conflict,
+        Superseded,
         TooLarge,
+        Hopeless,
         RateLimited,
         HandlerFailed,
         Unavailable,

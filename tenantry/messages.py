@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from tenantry import subjects
-
 TenantId = Annotated[
     str,
     Meta(
@@ -238,10 +236,13 @@ class Declaration(Message, frozen=True, kw_only=True):
     service: Name
     version: str
     description: str = ""
-    lanes: Annotated[int, Meta(ge=1, le=subjects.PARTITIONS)] = 4
     actions: tuple[ActionInfo, ...] = ()
     follows: tuple[str, ...] = ()
     """Events it follows, as `<service>.<action>`."""
+    replays: tuple[str, ...] = ()
+    """What a replay runs again, as `<service>.<action>`."""
+    resets: bool = False
+    """Whether it can clear a tenant's state before a replay."""
     digest: str = ""
     """Hash over what callers rely on: actions, kinds, schemas."""
 
@@ -304,7 +305,9 @@ class Replay(Message, frozen=True, kw_only=True):
     since: int = 0
     """First sequence of the journal that is replayed."""
     until: int = 0
-    """First sequence that is not; 0 for where the tenant stood when it began."""
+    """First sequence that is not; 0 for where the tenant stands at the end."""
+    end: int = 0
+    """The same, as it was found when the replay began."""
     actions: tuple[str, ...] = ()
     """Only these (`<service>.<action>`); empty for all that the service declares replayable."""
     skip: tuple[int, ...] = ()
@@ -315,6 +318,8 @@ class Replay(Message, frozen=True, kw_only=True):
     """Whether the service's reset hook clears the tenant's state first."""
     generation: int | None = None
     """For a recovery, the namespace of the state that it fills."""
+    swap: bool = False
+    """A recovery: somebody has confirmed that what was filled becomes the live state."""
     cancel: bool = False
     """Somebody has asked to stop it."""
     next: int = 0

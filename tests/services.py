@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -235,6 +236,8 @@ class Memory:
         self.service.command("keep", public=True)(self.keep)
         self.service.request("texts", public=True)(self.texts)
         self.handled: list[tuple[str, str]] = []
+        self.times: list[int] = []
+        """When it handled them, by the clock that all of this process share."""
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -242,6 +245,7 @@ class Memory:
         """Keep a text, and say so."""
         await self.gate.wait()
         self.handled.append((ctx.tenant, note.text))
+        self.times.append(time.perf_counter_ns())
         entry = await ctx.state.get("kept", Kept)
         kept = entry.value if entry else Kept()
         if ctx.message_id not in kept.ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -32,6 +32,19 @@ class Entry(NamedTuple, Generic[T]):
     revision: int
 
 
+class Record(NamedTuple):
+    """What a key holds as it lies there: a value, or the marker that a deleted one leaves."""
+
+    body: bytes
+    revision: int
+    headers: dict[Any, str]
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is only a marker."""
+        return _OPERATION in self.headers
+
+
 class Bucket(Generic[T]):
     """One bucket whose values are all of one type."""
 
@@ -49,11 +62,18 @@ class Bucket(Generic[T]):
 
     async def get(self, key: str) -> Entry[T] | None:
         """The value of `key`, or None."""
+        record = await self.read(key)
+        if record is None or record.deleted:
+            return None
+        return Entry(self.decode(record.body), record.revision)
+
+    async def read(self, key: str) -> Record | None:
+        """What lies under `key`, a marker too, or None."""
         answer = await self.bus.call(f"$JS.API.DIRECT.GET.KV_{self.name}.$KV.{self.name}.{key}")
         headers: dict[Any, str] = answer.headers or {}
-        if headers.get("Status") == "404" or _OPERATION in headers:
+        if headers.get("Status") == "404":
             return None
-        return Entry(self.decode(answer.data), int(headers["Nats-Sequence"]))
+        return Record(answer.data, int(headers["Nats-Sequence"]), headers)
 
     async def create(self, key: str, value: T) -> int:
         """Write a key that must not exist; raises :class:`Conflict` where it does."""
@@ -61,27 +81,38 @@ class Bucket(Generic[T]):
             return await self.update(key, value, 0)
         except Conflict:
             # A deleted key leaves a marker behind, and the marker has a revision.
-            answer = await self.bus.call(f"$JS.API.DIRECT.GET.KV_{self.name}.$KV.{self.name}.{key}")
-            headers: dict[Any, str] = answer.headers or {}
-            if _OPERATION not in headers:
+            record = await self.read(key)
+            if record is None or not record.deleted:
                 raise
-            return await self.update(key, value, int(headers["Nats-Sequence"]))
+            return await self.update(key, value, record.revision)
 
     async def update(self, key: str, value: T, revision: int) -> int:
         """Write over exactly `revision`; raises :class:`Conflict` where it has changed."""
-        return await self._write(key, msgspec.json.encode(value), {_EXPECTED: str(revision)})
+        return await self.write(key, msgspec.json.encode(value), revision)
 
     async def put(self, key: str, value: T) -> int:
         """Write, whatever is there; returns the new revision."""
-        return await self._write(key, msgspec.json.encode(value), None)
+        return await self.write(key, msgspec.json.encode(value))
 
-    async def delete(self, key: str) -> None:
-        """Delete; the history keeps a marker."""
-        await self._write(key, b"", {_OPERATION: "DEL"})
+    async def delete(
+        self, key: str, revision: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Delete, exactly `revision` if given; the history keeps a marker, with `headers`."""
+        return await self.write(key, b"", revision, {**(headers or {}), _OPERATION: "DEL"})
 
-    async def _write(self, key: str, body: bytes, headers: dict[str, str] | None) -> int:
+    async def write(
+        self,
+        key: str,
+        body: bytes,
+        revision: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Write bytes, over exactly `revision` if given; raises :class:`Conflict`."""
+        fields = dict(headers or {})
+        if revision is not None:
+            fields[_EXPECTED] = str(revision)
         try:
-            ack = await jetstream.store(self.bus, f"$KV.{self.name}.{key}", body, headers=headers)
+            ack = await jetstream.store(self.bus, f"$KV.{self.name}.{key}", body, headers=fields)
         except JetStreamError as error:
             if error.err_code == jetstream.WRONG_LAST_SEQUENCE:
                 raise Conflict(f"{self.name}/{key} has changed meanwhile") from None
@@ -115,6 +146,8 @@ class Table(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._seen: set[str] | None = None
         self._end = 0
+        self._own: dict[str, int] = {}
+        """Keys that we wrote ourselves, by the revision that the watch has yet to reach."""
         self._forget: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -152,6 +185,26 @@ class Table(Generic[T]):
             while self.revision < revision:
                 self._moved.clear()
                 await self._moved.wait()
+
+    async def sync(self, *, timeout: float = 5.0) -> None:
+        """Return when the table has seen all that was written until now."""
+        bucket = self._bucket
+        ask = {"last_by_subj": f"{self._prefix}{self._filter}"}
+        try:
+            last = await jetstream.api(bucket.bus, f"STREAM.MSG.GET.KV_{bucket.name}", ask)
+        except JetStreamError as error:
+            if error.status != jetstream.NOT_FOUND:
+                raise
+        else:
+            await self.reach(last["message"]["seq"], timeout=timeout)
+
+    def wrote(self, key: str, value: T | None, revision: int) -> None:
+        """Take over what we have written ourselves, before the watch tells of it."""
+        self._own[key] = revision
+        if value is None:
+            self.rows.pop(key, None)
+        else:
+            self.rows[key] = value
 
     async def _watch(self) -> None:
         while True:
@@ -211,7 +264,13 @@ class Table(Generic[T]):
     def _receive(self, message: Message) -> None:
         key = message.subject.removeprefix(self._prefix)
         delivery = jetstream.Delivery.of(message)
-        if message.headers and _OPERATION in message.headers:
+        own = self._own.get(key, 0)
+        if own <= delivery.seq:
+            self._own.pop(key, None)
+        if own > delivery.seq:
+            if self._seen is not None:
+                self._seen.add(key)  # older than what we know: ours is still to come
+        elif message.headers and _OPERATION in message.headers:
             self._drop(key)
         else:
             self._take(key, message.data)
@@ -239,7 +298,7 @@ class Table(Generic[T]):
     def _loaded(self) -> None:
         """All of the bucket is here: what was not in it any more goes."""
         if self._seen is not None:
-            for key in self.rows.keys() - self._seen:
+            for key in self.rows.keys() - self._seen - self._own.keys():
                 self._drop(key)
         self._seen = None
         self._full.set()

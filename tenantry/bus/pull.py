@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,8 @@ class Pull:
         self._group = group
         self._pin = ""
         self._open: dict[str, int] = {}
+        self._sent: dict[str, float] = {}
+        self._served = 0.0
         self._count = 0
         self._wake = asyncio.Event()
         self._reply = f"{bus.inbox}.pull.{consumer}"
@@ -72,6 +75,14 @@ class Pull:
     def pin(self) -> str:
         """The pin that the server has given to this reader, if any; it outlives `stop`."""
         return self._pin
+
+    @property
+    def served(self) -> float:
+        """When the latest pull was sent of which the server is known to have taken notice.
+
+        By `time.monotonic`; 0 without a pin. The pin lives from then on for its full timeout.
+        """
+        return self._served if self._pin else 0.0
 
     @property
     def expected(self) -> int:
@@ -104,6 +115,7 @@ class Pull:
     def _reset(self) -> None:
         """After a reconnect no pull is under way any more. The pin may still be ours."""
         self._open.clear()
+        self._sent.clear()
         self._wake.set()
 
     async def _run(self) -> None:
@@ -117,6 +129,7 @@ class Pull:
                 continue
             if not await self._woken(EXPIRES) and self._open and not await self._woken(2.0):
                 self._open.clear()  # the server would have ended these pulls: it has forgotten them
+                self._sent.clear()
 
     async def _woken(self, seconds: float) -> bool:
         """Wait; false after so long, when a pin must be kept."""
@@ -140,6 +153,7 @@ class Pull:
         self._count += 1
         name = str(self._count)
         self._open[name] = 0 if more else batch
+        self._sent[name] = time.monotonic()
         request: dict[str, Any] = {"batch": batch, "expires": int(EXPIRES * 1e9), **more}
         if self._group:
             request["group"] = self._group
@@ -151,6 +165,7 @@ class Pull:
             )
         except Rejection:
             self._open.pop(name, None)
+            self._sent.pop(name, None)
             raise
 
     async def _on_message(self, message: Message) -> None:
@@ -162,8 +177,10 @@ class Pull:
             self._pin = pin
         for name, left in self._open.items():
             if left:
+                self._served = max(self._served, self._sent.get(name, 0.0))
                 if left == 1:
                     del self._open[name]
+                    self._sent.pop(name, None)
                 else:
                     self._open[name] = left - 1
                 break
@@ -178,9 +195,12 @@ class Pull:
         if status == "100":
             return
         keepalive = self._open.pop(name, None) == 0
+        sent = self._sent.pop(name, 0.0)
         if status == "423":
-            self._pin = ""
-        elif status in _GONE or "Deleted" in headers.get("Description", ""):
+            self._pin, self._served = "", 0.0
+        elif self._pin:
+            self._served = max(self._served, sent)
+        if status in _GONE or "Deleted" in headers.get("Description", ""):
             self._lost()
         if keepalive and status == "409":
             # There are messages but no room: ask again only after a while.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,7 +34,7 @@ class Found(NamedTuple):
     """When, seconds since the epoch."""
     headers: dict[str, str]
     """Its own, and what NATS says of it (`Nats-Sequence`, …)."""
-    body: bytes
+    data: bytes
 
     @classmethod
     def of(cls, message: Message) -> Found:
@@ -57,7 +57,9 @@ async def find(bus: Bus, stream: str, seq: int) -> Found | None:
     return None if _status(answer) == _NONE else Found.of(answer)
 
 
-async def scan(bus: Bus, stream: str, subject: str, *, first: int = 1) -> AsyncIterator[Found]:
+async def scan(
+    bus: Bus, stream: str, subject: str, *, first: int = 1
+) -> AsyncGenerator[Found, None]:
     """The messages of `stream` on `subject` (with wildcards), in order, from `first` on.
 
     It ends where the stream ends. Raises :class:`Unavailable` when NATS stays away, or has no such

@@ -18,7 +18,8 @@ from tenantry import subjects
 from tenantry.context.event import Event
 from tenantry.context.state import State
 from tenantry.context.token import Claims
-from tenantry.errors import DeclarationError, TenantryError, from_inside
+from tenantry.context.turn import Turn, free
+from tenantry.errors import DeclarationError, Hopeless, TenantryError, from_inside
 from tenantry.subjects import Address
 from tenantry.wire import codec
 from tenantry.wire.trace import Trace
@@ -51,8 +52,8 @@ class Mesh(Protocol):
         """Ask another service in the name of this context."""
         ...
 
-    def state(self, tenant: str, service: str) -> State:
-        """The state of one service for one tenant."""
+    def state(self, context: Context) -> State:
+        """The state of the context's service for its tenant."""
         ...
 
 
@@ -63,14 +64,17 @@ class Context:
     `action`, `request_id` (the trace id, 32 hex digits), `message_id` (stable over redeliveries),
     `attempt` (1 for the first delivery), `deadline` (seconds since the epoch, or None), `log`
     (bound to tenant and trace), `resources` (what the service's lifespan yielded), `seq` (the
-    message's sequence in the journal, 0 for a request).
+    message's sequence in the journal, 0 for a request), `replaying` (whether a replay has it
+    handled again: then what it emits, sends and asks for is held back, see :meth:`emit`).
     """
 
     __slots__ = (
         "_closed",
+        "_count",
         "_log",
         "_mesh",
         "_staged",
+        "_state",
         "action",
         "attempt",
         "claims",
@@ -86,6 +90,7 @@ class Context:
         "tenant",
         "token",
         "trace",
+        "turn",
     )
 
     def __init__(
@@ -102,10 +107,14 @@ class Context:
         headers: Mapping[str, str] | None = None,
         resources: Any = None,
         seq: int = 0,
+        turn: Turn | None = None,
     ) -> None:
         self._mesh = mesh
+        self._state: State | None = None
+        self.turn = turn or free()
         self._staged: list[Staged] = []
         self._closed = False
+        self._count = 0
         self.claims = claims
         self.token = token
         self.tenant = claims.tenant
@@ -146,28 +155,38 @@ class Context:
         return None if self.deadline is None else self.deadline - time.time()
 
     @property
+    def replaying(self) -> bool:
+        """Whether the message has been handled before and a replay has it handled again."""
+        return self.turn.replaying
+
+    @property
     def state(self) -> State:
         """This service's own state for this tenant; no other tenant's can be named."""
         self._check()
-        return self._mesh.state(self.tenant, self.service)
+        if self._state is None:
+            self._state = self._mesh.state(self)
+        return self._state
 
-    def emit(self, event: Event[T], body: T) -> None:
+    def emit(self, event: Event[T], body: T, *, on_replay: bool = False) -> None:
         """Record a fact; it is published when the handler has succeeded.
 
         Its id derives from the message's own, so a redelivery emits the same id and the journal
-        drops the copy.
+        drops the copy. A replay publishes it only with `on_replay`: the journal has it already.
         """
         self._check()
         if event.service != self.service:
             raise DeclarationError(f"{self.service} can't emit {event.service}.{event.name}")
         if not isinstance(body, codec.classes(event.type)):
             raise TypeError(f"{event.name} takes {event.type}, not a {type(body).__name__}")
-        self._stage(Address(self.tenant, self.service, event.name), body)
+        self._stage(Address(self.tenant, self.service, event.name), body, on_replay)
 
-    def send(self, command: str, body: Any) -> None:
-        """Send a command (`<service>.<action>`), published when the handler has succeeded."""
+    def send(self, command: str, body: Any, *, on_replay: bool = False) -> None:
+        """Send a command (`<service>.<action>`), published when the handler has succeeded.
+
+        A replay sends it only with `on_replay`.
+        """
         self._check()
-        self._stage(Address(self.tenant, *subjects.split_action(command)), body)
+        self._stage(Address(self.tenant, *subjects.split_action(command)), body, on_replay)
 
     async def request(
         self,
@@ -176,12 +195,20 @@ class Context:
         *,
         type: type[T],  # noqa: A002
         timeout: float | None = None,
+        on_replay: bool = False,
     ) -> T:
         """Ask another service of the mesh, within the deadline of this message.
 
-        Raises the :class:`~tenantry.errors.Rejection` that the other side answers with.
+        Raises the :class:`~tenantry.errors.Rejection` that the other side answers with, and
+        :class:`~tenantry.errors.Hopeless` in a replay unless it is allowed by `on_replay`.
         """
         self._check()
+        if self.replaying and not on_replay:
+            self.turn.suppressed += 1
+            raise Hopeless(
+                f"{self.service}.{self.action} asks {action} in a replay",
+                hint="ask only `if not ctx.replaying`, or with on_replay=True",
+            )
         to = Address(self.tenant, *subjects.split_action(action))
         answer = await self._mesh.request(self, to, codec.encode(body), timeout)
         with from_inside():  # an answer that does not fit is not the asker's fault
@@ -207,10 +234,13 @@ class Context:
         """Make this the context of the running task."""
         _current.set(self)
 
-    def _stage(self, to: Address, body: Any) -> None:
-        self._staged.append(
-            Staged(subjects.journal(to), codec.encode(body), self._id(len(self._staged)))
-        )
+    def _stage(self, to: Address, body: Any, on_replay: bool) -> None:
+        index = self._count
+        self._count += 1  # also for what is held back: ids are the same in a replay
+        if self.replaying and not on_replay:
+            self.turn.suppressed += 1
+            return
+        self._staged.append(Staged(subjects.journal(to), codec.encode(body), self._id(index)))
 
     def _id(self, index: int) -> str:
         """An id that a redelivery draws again: from the cause, the reader and the position."""
@@ -219,6 +249,11 @@ class Context:
     def _digest(self, what: str) -> str:
         cause = f"{self.tenant}\0{self.message_id}\0{self.service}.{self.action}\0{what}"
         return hashlib.blake2b(cause.encode(), digest_size=16).hexdigest()
+
+    def check(self) -> None:
+        """Raise where the context has ended, or its replica has lost the message to another."""
+        self._check()
+        self.turn.check()
 
     def _check(self) -> None:
         if self._closed:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import structlog
 
@@ -18,21 +19,22 @@ from tenantry.bus import Bus, Message
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context, Mesh, current
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import KeyRing
+from tenantry.context.token import Claims, KeyRing
+from tenantry.context.turn import Turn, free
 from tenantry.errors import (
     BadContext,
-    BadMessage,
     DeadlineExceeded,
     HandlerFailed,
-    NotAllowed,
     RateLimited,
     Rejection,
-    TenantUnknown,
+    Superseded,
     TooLarge,
     Unavailable,
     UnknownKey,
 )
+from tenantry.messages import Cursor
 from tenantry.runtime.outbox import Outbox
+from tenantry.runtime.rows import Rows
 from tenantry.runtime.stats import Stats
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
@@ -41,8 +43,8 @@ from tenantry.wire import codec, headers, problem, trace
 _BACKLOG = 16
 """Requests that may wait, for each one that may run."""
 
-_HOPELESS = (BadContext, BadMessage, NotAllowed, TenantUnknown, TooLarge)
-"""Rejections of a stored message that no retry can help, by us or by the handler itself."""
+_RESET = 300.0
+"""Longest that a reset hook may take, seconds."""
 
 _KEY_TRIES = 6
 """A key can be younger here than at the signer; after about six seconds it does not exist."""
@@ -58,11 +60,36 @@ class Permanent(Exception):
         self.rejection = rejection
 
 
+class Incoming(Protocol):
+    """A message as a lane delivers it, or as it is read from the journal."""
+
+    @property
+    def subject(self) -> str:
+        """`journal.<partition>.<tenant>.<service>.<action>`."""
+        ...
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """Its headers."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """Its body."""
+        ...
+
+
 class Dispatcher:
     """Runs the handlers of one service in one instance."""
 
     def __init__(
-        self, bus: Bus, service: Service, ring: KeyRing, mesh: Mesh, outbox: Outbox
+        self,
+        bus: Bus,
+        service: Service,
+        ring: KeyRing,
+        mesh: Mesh,
+        outbox: Outbox,
+        cursors: Rows[Cursor],
     ) -> None:
         self.stats = Stats()
         self.resources: Any = None
@@ -71,6 +98,7 @@ class Dispatcher:
         self._ring = ring
         self._mesh = mesh
         self._outbox = outbox
+        self._cursors = cursors
         self._slots = asyncio.Semaphore(service.concurrency)
         self._limit = service.concurrency * (1 + _BACKLOG)
         self._running: set[asyncio.Task[None]] = set()
@@ -131,11 +159,13 @@ class Dispatcher:
             raise DeadlineExceeded("the deadline was over before the service could begin")
         context = None
         if not self._service.platform:
+            tenant = message.subject.split(".", 2)[1]
             context = self._context(
-                subjects.Address(message.subject.split(".", 2)[1], handler.service, handler.action),
+                subjects.Address(tenant, handler.service, handler.action),
                 incoming,
                 hop,
                 now,
+                turn=free(self._cursors.of(tenant).generation),
                 message_id=incoming.get(headers.MSG_ID) or f"request:{hop.span_id}",
                 deadline=deadline,
             )
@@ -163,10 +193,13 @@ class Dispatcher:
 
     # --- stored messages -----------------------------------------------------------------------
 
-    async def stored(self, handler: Handler, message: Message, delivery: Delivery) -> None:
-        """Handle one message of the journal.
+    async def stored(
+        self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
+    ) -> None:
+        """Handle one message of the journal in its turn.
 
-        Raises :class:`Permanent` for what can never succeed, a :class:`Rejection` for what may.
+        Raises :class:`Permanent` for what can never succeed, :class:`Superseded` for what must not
+        count any more, another :class:`Rejection` for what may succeed at another try.
         """
         began = time.perf_counter_ns()
         error = ""
@@ -190,25 +223,57 @@ class Dispatcher:
                     incoming,
                     span.trace,
                     delivery.stored,
-                    message_id=incoming.get(headers.MSG_ID) or f"journal:{delivery.seq}",
+                    message_id=message_id(incoming, delivery.seq),
                     attempt=delivery.attempt,
                     seq=delivery.seq,
+                    turn=turn,
                 )
                 body = handler.decode(message.data)
-                # Before it runs, so that a deleted tenant's backlog stops here.
-                await self._outbox.refresh(context)
+                if not turn.replaying:
+                    # Before it runs, so that a deleted tenant's backlog stops here.
+                    await self._outbox.refresh(context)
                 await self._run(handler, context, body, handler.timeout, span.trace.trace_id)
+            except Superseded as late:
+                error = late.code
+                raise
             except Exception as failure:  # noqa: BLE001  (whatever it is, the message is settled)
                 rejection = self._outward(handler, failure, span.trace.trace_id)
                 error = rejection.code
                 late_key = isinstance(rejection, UnknownKey) and delivery.attempt < _KEY_TRIES
-                if isinstance(rejection, _HOPELESS) and not late_key:
+                if not handler.retry.may_help(rejection) and not late_key:
                     raise Permanent(rejection) from None
                 raise rejection from None
             finally:
                 if error:
                     span.failed(error)
                 self.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
+
+    async def reset(
+        self, tenant: str, hook: Callable[[Context], Awaitable[None]], turn: Turn
+    ) -> None:
+        """Run the hook that clears a tenant's state; raises :class:`HandlerFailed`."""
+        hop = trace.new()
+        context = Context(
+            self._mesh,
+            Claims(tenant=tenant, plan="", principal="replay", issued=0.0, expires=0.0),
+            "",
+            subjects.Address(tenant, self._service.name, "reset"),
+            hop,
+            message_id=f"reset:{hop.trace_id}",
+            resources=self.resources,
+            turn=turn,
+        )
+        context.enter()
+        try:
+            async with asyncio.timeout(_RESET):
+                await hook(context)
+        except Exception as error:
+            log.exception("reset failed", tenant=tenant, service=self._service.name)
+            failed = HandlerFailed(f"the reset hook of {self._service.name} failed: {error}")
+            failed.retry = False
+            raise failed from None
+        finally:
+            context.close()
 
     # --- both ----------------------------------------------------------------------------------
 
@@ -286,6 +351,7 @@ class Dispatcher:
         finally:
             staged = context.close() if context is not None else ()
         if context is not None and staged:
+            context.turn.check()
             await self._outbox.publish(context, staged)
         return answer
 
@@ -296,6 +362,7 @@ class Dispatcher:
         if not failure.inside:
             return failure
         failed = self._failed(handler, trace_id, failure)
+        failed.retry = True  # what the mesh could not do for the handler, it may do later
         if isinstance(failure, Unavailable | DeadlineExceeded | RateLimited):
             return Unavailable(
                 f"{handler.name} can't be served now", retry_after=failure.retry_after or 1.0
@@ -310,9 +377,11 @@ class Dispatcher:
             trace_id=trace_id,
             exc_info=error,
         )
-        return HandlerFailed(
+        failed = HandlerFailed(
             f"{handler.name} failed", hint="the service's log has the reason under the trace id"
         )
+        failed.retry = handler.retry.may_help(error)
+        return failed
 
     async def drain(self, deadline: float) -> None:
         """Wait for the requests that run, until `deadline` (loop time), then cut them off."""
@@ -325,6 +394,11 @@ class Dispatcher:
         if cut:
             log.warning("cut off by shutdown", service=self._service.name, requests=len(cut))
             await asyncio.wait(cut, timeout=1.0)
+
+
+def message_id(incoming: Mapping[str, str], seq: int) -> str:
+    """The id that all deliveries of a stored message share, a redriven one too."""
+    return incoming.get(headers.MESSAGE_ID) or incoming.get(headers.MSG_ID) or f"journal:{seq}"
 
 
 def _tenant() -> str | None:

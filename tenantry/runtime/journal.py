@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tenantry import subjects
-from tenantry.service.handler import Handler
+from tenantry.bus import Bus
+from tenantry.bus import jetstream as js
+from tenantry.wire import headers
 
 GROUP = "lane"
 
@@ -20,42 +24,68 @@ A dead worker's last pull is at most `pull.EXPIRES` old when it dies: the pin ou
 than ACK_WAIT, so that the heir gets its unfinished messages before any later one.
 """
 
+HOLD = PIN_TIMEOUT - 1.0
+"""For so long after a pull that the server has noticed the lane is certainly ours, seconds."""
+
+_KNOCK = "_knock"
 _SECOND = 1_000_000_000
 
-_SECOND = 1_000_000_000
 
-
-def lane_name(service: str, lane: int) -> str:
+def lane_name(service: str, partition: int) -> str:
     """The durable consumer of one lane."""
-    return f"{service}-{lane}"
+    return f"{service}-{partition}"
 
 
 def lane_config(
-    service: str, version: str, lane: int, lanes: int, handlers: Iterable[Handler]
+    service: str, version: str, partition: int, names: Iterable[tuple[str, str]]
 ) -> dict[str, Any]:
-    """The consumer of one lane: some partitions, and in them what the service handles.
+    """The consumer of one lane: one partition, and in it the `(service, action)` of `names`.
 
     A lane that is new reads the journal from its start: a service that follows events builds its
     state from all of them.
     """
-    names = sorted((handler.service, handler.action) for handler in handlers)
     return {
-        "name": lane_name(service, lane),
-        "durable_name": lane_name(service, lane),
-        "description": f"{service}, lane {lane} of {lanes}",
+        "name": lane_name(service, partition),
+        "durable_name": lane_name(service, partition),
+        "description": f"{service}, partition {partition}",
         "deliver_policy": "all",
         "ack_policy": "explicit",
         "ack_wait": int(ACK_WAIT * _SECOND),
         "max_deliver": -1,
-        # What a blocked tenant has been given back counts too: any limit would stop its neighbours.
+        # Any limit would let what is delayed or slow stop its neighbours.
         "max_ack_pending": -1,
         "filter_subjects": [
-            subjects.stored(partition, *name)
-            for partition in range(lane, subjects.PARTITIONS, lanes)
-            for name in names
+            subjects.stored(partition, *name) for name in (*sorted(names), (service, _KNOCK))
         ],
         "priority_groups": [GROUP],
         "priority_policy": "pinned_client",
         "priority_timeout": int(PIN_TIMEOUT * _SECOND),
-        "metadata": {"tenantry.version": version, "tenantry.lanes": str(lanes)},
+        "metadata": {"tenantry.version": version},
     }
+
+
+def names_of(config: Mapping[str, Any]) -> frozenset[str]:
+    """What a lane's consumer delivers, as `<service>.<action>`."""
+    filters = config.get("filter_subjects") or [config.get("filter_subject", "")]
+    names = (subject.split(".", 3)[-1] for subject in filters)
+    return frozenset(name for name in names if not name.endswith(_KNOCK))
+
+
+async def knock(bus: Bus, service: str, partition: int) -> None:
+    """Send a lane a message that says nothing: the server pins a reader only with a message.
+
+    It is of no tenant (no id begins with an underscore), and gone after a second.
+    """
+    await js.store(
+        bus,
+        f"tenant.{_nobody(partition)}.{service}.{_KNOCK}",
+        b"",
+        headers={headers.TTL: "1s"},
+    )
+
+
+@functools.cache
+def _nobody(partition: int) -> str:
+    """A name that is no tenant's and lies in this partition."""
+    names = (f"_{number}" for number in itertools.count())
+    return next(name for name in names if subjects.partition(name) == partition)

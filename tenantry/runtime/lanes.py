@@ -10,11 +10,13 @@ import structlog
 from tenantry import streams, subjects
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
-from tenantry.errors import DeclarationError, JetStreamError, Rejection
+from tenantry.errors import JetStreamError, Rejection
+from tenantry.messages import Cursor, Replay
 from tenantry.runtime import journal
-from tenantry.runtime.dispatch import Dispatcher
+from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.lane import Lane
 from tenantry.runtime.members import Members
+from tenantry.runtime.rows import Rows
 from tenantry.service.service import Service
 
 _AGAIN = 0.5
@@ -25,32 +27,41 @@ log = structlog.get_logger("tenantry.lanes")
 class Lanes:
     """Takes and leaves lanes so that the live replicas share them evenly.
 
-    Lane i belongs to the i-th live instance, counted around in the order of their ids. Every
-    replica computes the same; where views differ for a moment, the pin decides.
+    Each partition of the journal is a lane. Lane i belongs to the i-th live instance, counted
+    around in the order of their ids. Every replica computes the same; where views differ for a
+    moment, the pin decides.
     """
 
     def __init__(
-        self, bus: Bus, service: Service, instance: str, dispatcher: Dispatcher, members: Members
+        self,
+        bus: Bus,
+        service: Service,
+        instance: str,
+        attempts: Attempts,
+        members: Members,
+        cursors: Rows[Cursor],
+        replays: Rows[Replay | None],
     ) -> None:
         self._bus = bus
         self._service = service
         self._instance = instance
         self._members = members
         self._handlers = service.durable
-        count = service.lanes if self._handlers else 0
-        slots = max(1, service.concurrency // max(1, count))
-        self._changes = [asyncio.Event() for _ in range(count)]
+        self._changes = [asyncio.Event() for _ in range(subjects.PARTITIONS)]
         self._lanes = [
             Lane(
                 bus,
-                journal.lane_name(service.name, index),
-                dispatcher,
-                self._handlers,
-                slots=slots,
-                lost=self._changes[index].set,
+                service,
+                partition,
+                attempts,
+                cursors,
+                replays,
+                lost=self._changes[partition].set,
             )
-            for index in range(count)
+            for partition in range(subjects.PARTITIONS if self._handlers else 0)
         ]
+        for rows in (cursors, replays):
+            rows.listen(self._look)
         self._tasks: list[asyncio.Task[None]] = []
         self._longest = max((handler.timeout for handler in self._handlers.values()), default=0.0)
         """Another replica waits for what runs here: at most for the slowest handler, seconds."""
@@ -58,11 +69,15 @@ class Lanes:
 
     async def start(self) -> None:
         """Make sure of the consumers and begin to read the lanes of this replica."""
-        for index in range(len(self._lanes)):
-            await self._ensure(index)
+        await asyncio.gather(*(self._ensure(lane) for lane in self._lanes))
         self._tasks = [
             asyncio.create_task(self._keep(index, lane)) for index, lane in enumerate(self._lanes)
         ]
+
+    def _look(self, tenant: str) -> None:
+        """Something is written about a tenant."""
+        if self._lanes:
+            self._lanes[subjects.partition(tenant)].look(tenant)
 
     def changed(self) -> None:
         """The replicas alive have changed."""
@@ -92,7 +107,7 @@ class Lanes:
             change.clear()
             try:
                 if lane.lost:
-                    await self._ensure(index)
+                    await self._ensure(lane)
                     lane.lost = False
                 if self._owner(index) == self._instance:
                     await lane.take()
@@ -105,41 +120,36 @@ class Lanes:
             await change.wait()
         await lane.leave(self._until)
 
-    async def _ensure(self, index: int) -> None:
+    async def _ensure(self, lane: Lane) -> None:
         """Create the lane's consumer, or bring it to what this version handles.
 
-        An older version than the one that was last here only adds to the filters: what it does
-        not know waits for the newer one, and would be passed over if it were filtered out.
+        What an own command was once handled for stays in its filter: what is still in the journal
+        for it would be passed over silently, and becomes a dead letter instead. An older version
+        than the one that was last here only adds: what it does not know waits for the newer one.
         """
-        service = self._service
-        config = journal.lane_config(
-            service.name, service.version, index, service.lanes, self._handlers.values()
-        )
+        name, version = self._service.name, self._service.version
+        names = set(self._handlers)
         try:
-            info = await js.api(self._bus, f"CONSUMER.INFO.{streams.JOURNAL}.{config['name']}")
+            info = await js.api(
+                self._bus,
+                f"CONSUMER.INFO.{streams.JOURNAL}.{journal.lane_name(name, lane.partition)}",
+            )
         except JetStreamError as error:
             if error.err_code != js.CONSUMER_NOT_FOUND:
                 raise
+            lane.made_anew()
         else:
-            self._refuse_other_lanes(info["config"])
-            if _version(info["config"]) > subjects.version_key(service.version):
-                known = info["config"].get("filter_subjects") or [
-                    info["config"].get("filter_subject")
-                ]
-                if set(config["filter_subjects"]) <= set(known):
-                    return
-                config["filter_subjects"] = sorted({*known, *config["filter_subjects"]})
-                config["metadata"] = info["config"]["metadata"]
+            known = journal.names_of(info["config"])
+            lane.outdated = _version(info["config"]) > subjects.version_key(version)
+            if lane.outdated:
+                version = info["config"]["metadata"]["tenantry.version"]
+                names |= known
+            else:
+                names |= {each for each in known if each.startswith(f"{name}.")}
+        lane.names = frozenset(names)
+        pairs = [subjects.split_action(each) for each in names]
+        config = journal.lane_config(name, version, lane.partition, pairs)
         await js.ensure_consumer(self._bus, streams.JOURNAL, config)
-
-    def _refuse_other_lanes(self, current: dict[str, Any]) -> None:
-        lanes = int(current.get("metadata", {}).get("tenantry.lanes", self._service.lanes))
-        if lanes != self._service.lanes:
-            raise DeclarationError(
-                f"service {self._service.name} has {lanes} lanes in the journal and declares "
-                f"{self._service.lanes}",
-                hint=f"declare lanes={lanes}: changing them would deliver old messages again",
-            )
 
 
 def _version(config: dict[str, Any]) -> Any:

@@ -23,9 +23,9 @@ class WorkerMesh:
         self._bus = bus
         self._renewer = renewer
 
-    def state(self, tenant: str, service: str) -> State:
-        """The state of one service for one tenant."""
-        return State(self._bus, tenant, service)
+    def state(self, context: Context) -> State:
+        """The state of the context's service for its tenant."""
+        return State(self._bus, context.tenant, context.service, context.turn, context.check)
 
     async def request(
         self, context: Context, to: Address, body: bytes, timeout: float | None

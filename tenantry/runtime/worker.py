@@ -17,7 +17,8 @@ from tenantry import subjects
 from tenantry.bus import Bus, Message, Subscription
 from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
-from tenantry.runtime import lanes, registry
+from tenantry.runtime import lanes, registry, rows
+from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.dispatch import Dispatcher
 from tenantry.runtime.keys import KeyTable
@@ -97,13 +98,23 @@ class ServiceRun:
         renewer = Renewer(bus)
         self.service = service
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
+        self._cursors = rows.cursors(bus, service.name)
+        self._replays = rows.replays(bus, service.name)
         self.dispatcher = Dispatcher(
-            bus, service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer)
+            bus, service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer), self._cursors
         )
         self._bus = bus
         self._members = Members(bus, service.name, changed=lambda _: self._lanes.changed())
         self._discovery = Discovery(bus, service, instance, self.dispatcher.stats)
-        self._lanes = lanes.Lanes(bus, service, instance, self.dispatcher, self._members)
+        self._lanes = lanes.Lanes(
+            bus,
+            service,
+            instance,
+            Attempts(self.dispatcher, service.concurrency),
+            self._members,
+            self._cursors,
+            self._replays,
+        )
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -111,6 +122,8 @@ class ServiceRun:
         await self._members.start()
         if not self.service.platform:
             living = await registry.living(self._bus, self.service.name)
+            await self._cursors.start()
+            await self._replays.start()
             versions = {alive.version for alive in living}
             await registry.register(self._bus, self.service.declaration(), versions)
             for alive in living:  # else this one would take all lanes, until it hears the others
@@ -140,3 +153,5 @@ class ServiceRun:
         )
         await self.dispatcher.drain(deadline)
         await self._members.stop()
+        await self._cursors.stop()
+        await self._replays.stop()

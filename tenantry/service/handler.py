@@ -15,6 +15,7 @@ from tenantry.context.context import Context
 from tenantry.context.platform import PlatformContext
 from tenantry.errors import DeclarationError
 from tenantry.messages import Empty, Kind
+from tenantry.service.retry import Retry
 from tenantry.wire.codec import Decoder, classes
 
 Function = Callable[..., Awaitable[Any]]
@@ -35,6 +36,11 @@ class Handler:
     public: bool = False
     timeout: float = 30.0
     """Longest a run may take, seconds."""
+    retry: Retry = field(default_factory=Retry)
+    ordered: bool = True
+    """Whether a tenant's messages run one after another, in the journal's order."""
+    replayable: bool = False
+    """Whether a replay runs it again."""
     description: str = ""
     takes_body: bool = True
     decode: Decoder[Any] = field(repr=False)
@@ -62,6 +68,9 @@ def read(
     kind: Kind,
     public: bool,
     timeout: float,
+    retry: Retry | None = None,
+    ordered: bool = True,
+    replayable: bool = False,
 ) -> Handler:
     """Read a handler's signature; raises :class:`DeclarationError` where it can't serve."""
     where = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
@@ -105,6 +114,9 @@ def read(
         output=output,
         public=public,
         timeout=timeout,
+        retry=retry or Retry(),
+        ordered=ordered,
+        replayable=replayable,
         description=inspect.cleandoc(function.__doc__ or "").partition("\n")[0],
         takes_body=takes_body,
         decode=Decoder(input_type),

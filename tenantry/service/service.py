@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
 from tenantry import subjects
+from tenantry.context.context import Context
 from tenantry.context.event import Event
 from tenantry.errors import BadSubject, DeclarationError
 from tenantry.messages import ActionInfo, Declaration, Kind
 from tenantry.service.handler import Function, Handler, read, schema_of
+from tenantry.service.retry import Retry
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Function)
@@ -27,10 +30,9 @@ _WORDS = frozenset({"title", "description", "examples"})
 class Service:
     """A named set of actions.
 
-    `lanes` is how many replicas can share the durable work (1 to 16); `concurrency` how many
-    requests one replica handles at a time, and beside them how many messages of the journal. A
-    `platform` service serves the control plane on
-    `platform.<service>.<action>`, without a tenant.
+    `concurrency` is how many requests one replica handles at a time, and beside them how many
+    messages of the journal; `retry` how handlers without a policy of their own are tried again. A
+    `platform` service serves the control plane on `platform.<service>.<action>`, without a tenant.
     """
 
     def __init__(
@@ -39,8 +41,8 @@ class Service:
         *,
         version: str = "0.1.0",
         description: str = "",
-        lanes: int = 4,
         concurrency: int = 64,
+        retry: Retry | None = None,
         platform: bool = False,
     ) -> None:
         self.name = _declared(name, "service")
@@ -52,20 +54,20 @@ class Service:
             raise DeclarationError(
                 f"service {name}: {version!r} is not a version", hint="write 1.2.3 or 1.2.3-rc.1"
             )
-        if not 1 <= lanes <= subjects.PARTITIONS:
-            raise DeclarationError(f"service {name}: lanes must be 1 to {subjects.PARTITIONS}")
         if concurrency < 1:
             raise DeclarationError(f"service {name}: concurrency must be at least 1")
         self.version = version
         self.description = description
-        self.lanes = lanes
         self.concurrency = concurrency
+        self.retry = retry or Retry()
         self.platform = platform
         self.handlers: dict[str, Handler] = {}
         """Requests and commands, by action."""
         self.followers: dict[str, Handler] = {}
         """Followed events, by `<service>.<action>`."""
         self.events: dict[str, Event[Any]] = {}
+        self.resets: Callable[[Context], Awaitable[None]] | None = None
+        """The hook that clears a tenant's state before a replay."""
         self._lifespan: Lifespan | None = None
 
     # --- declaring -----------------------------------------------------------------------------
@@ -74,14 +76,33 @@ class Service:
         self, name: str, *, public: bool = False, timeout: float = 30.0
     ) -> Callable[[F], F]:
         """Declare an action that is answered at once; `public` opens it to tenants' programs."""
-        return self._action(name, "request", public, timeout)
+        return self._action(name, "request", public=public, timeout=timeout)
 
     def command(
-        self, name: str, *, public: bool = False, timeout: float = 60.0
+        self,
+        name: str,
+        *,
+        public: bool = False,
+        timeout: float = 60.0,
+        retry: Retry | None = None,
+        ordered: bool = True,
+        replayable: bool = False,
     ) -> Callable[[F], F]:
-        """Declare an action that is stored, then handled by this service, at least once."""
+        """Declare an action that is stored, then handled by this service, at least once.
+
+        The messages of one tenant run one after another, in the journal's order, unless `ordered`
+        is false: then one that fails holds up no other. `replayable` lets a replay run it again.
+        """
         self._refuse_platform()
-        return self._action(name, "command", public, timeout)
+        return self._action(
+            name,
+            "command",
+            public=public,
+            timeout=timeout,
+            retry=retry or self.retry,
+            ordered=ordered,
+            replayable=replayable,
+        )
 
     def event(self, name: str, type: type[T], *, description: str = "") -> Event[T]:  # noqa: A002
         """Declare a fact that this service emits."""
@@ -92,8 +113,16 @@ class Service:
         self.events[name] = event
         return event
 
-    def on(self, event: str | Event[Any], *, timeout: float = 60.0) -> Callable[[F], F]:
-        """Follow an event of any service, as `<service>.<event>`, durably."""
+    def on(
+        self,
+        event: str | Event[Any],
+        *,
+        timeout: float = 60.0,
+        retry: Retry | None = None,
+        ordered: bool = True,
+        replayable: bool = False,
+    ) -> Callable[[F], F]:
+        """Follow an event of any service, as `<service>.<event>`, durably; else as a command."""
         self._refuse_platform()
         name = event if isinstance(event, str) else f"{event.service}.{event.name}"
 
@@ -111,10 +140,23 @@ class Service:
                 kind="event",
                 public=False,
                 timeout=timeout,
+                retry=retry or self.retry,
+                ordered=ordered,
+                replayable=replayable,
             )
             return function
 
         return declare
+
+    def reset(self, function: Callable[[Context], Awaitable[None]]) -> Any:
+        """Declare the hook that clears one tenant's state before a replay from the start.
+
+        What the service keeps in `ctx.state` alone is cleared by `await ctx.state.clear()`.
+        """
+        if not inspect.iscoroutinefunction(function):
+            raise DeclarationError(f"service {self.name}: the reset hook must be an async function")
+        self.resets = function
+        return function
 
     def lifespan(self, function: Callable[[], AsyncIterator[Any]]) -> Lifespan:
         """Declare what lives as long as the worker: an async generator that yields once.
@@ -124,18 +166,13 @@ class Service:
         self._lifespan = asynccontextmanager(function)
         return self._lifespan
 
-    def _action(self, name: str, kind: Kind, public: bool, timeout: float) -> Callable[[F], F]:
+    def _action(self, name: str, kind: Kind, **options: Any) -> Callable[[F], F]:
         _declared(name, "action")
 
         def declare(function: F) -> F:
             self._refuse_twice(name)
             self.handlers[name] = read(
-                function,
-                service=self.name,
-                action=name,
-                kind=kind,
-                public=public,
-                timeout=timeout,
+                function, service=self.name, action=name, kind=kind, **options
             )
             return function
 
@@ -198,9 +235,10 @@ class Service:
             service=self.name,
             version=self.version,
             description=self.description,
-            lanes=self.lanes,
             actions=actions,
             follows=tuple(self.followers),
+            replays=tuple(name for name, each in self.durable.items() if each.replayable),
+            resets=self.resets is not None,
             digest=hashlib.sha256(contract).hexdigest()[:16],
         )
 

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from tenantry import Context, Service
 
-service = Service("diary", version="1.0.0", lanes=1)
+service = Service("diary", version="1.0.0")
 
 
 class Entry(Struct):

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tenantry.bus import Bus, api
+from tenantry.subjects import partition
 from tests.mesh import Mesh, Program, eventually, journal
 from tests.services import Memory, failures
 
@@ -66,12 +67,12 @@ async def test_what_a_failed_try_emitted_is_not_published(acme: Program, control
 async def test_a_message_that_is_delivered_again_emits_the_same(
     mesh: Mesh, acme: Program, control: Bus
 ) -> None:
-    memory = Memory("repeats", lanes=1)
+    memory = Memory("repeats")
     running = mesh.start(mesh.worker(memory.service))
     await acme.client.publish("repeats.keep", {"text": "x"})
     await eventually(lambda: _is(memory, 1))
     # The lane is made anew, and a new lane reads the journal from its start.
-    await api(control, "CONSUMER.DELETE.JOURNAL.repeats-0")
+    await api(control, f"CONSUMER.DELETE.JOURNAL.repeats-{partition(acme.id)}")
     await eventually(lambda: _is(memory, 2))
     await acme.client.publish("repeats.keep", {"text": "y"})
     await eventually(lambda: _is(memory, 3))

@@ -8,7 +8,7 @@ from tenantry import Context, Service
 from tenantry.errors import DeclarationError
 from tests import services
 from tests.mesh import Mesh, Program, eventually
-from tests.services import Memory, Note
+from tests.services import Note
 
 
 def declared(name: str, kind: str, version: str = "1.0.0", body: type = Note) -> Service:
@@ -104,28 +104,13 @@ async def test_versions_that_run_cannot_differ_in_the_kind_of_an_action(
     await mesh.start(mesh.worker(declared(name, new, "2.0.0"))).stop()
 
 
-async def test_the_number_of_lanes_cannot_change(mesh: Mesh, acme: Program) -> None:
-    running = mesh.start(mesh.worker(Memory("paved", lanes=2).service))
-    for lanes in (1, 4):
-        with pytest.raises(DeclarationError, match="declare lanes=2"):
-            mesh.start(mesh.worker(Memory("paved", lanes=lanes, version="1.0.1").service))
-    await acme.client.publish("paved.keep", {"text": "x"})
-    await eventually(lambda: _kept(acme, "paved", ["x"]))
-    await running.stop()
-
-
-async def test_the_number_of_lanes_cannot_change_while_nothing_runs_either(mesh: Mesh) -> None:
-    await mesh.start(mesh.worker(Memory("laid", lanes=2).service)).stop()
-    with pytest.raises(DeclarationError, match="declare lanes=2"):
-        mesh.start(mesh.worker(Memory("laid", lanes=3).service))
-
-
 async def test_a_worker_that_cannot_begin_leaves_nothing_running(mesh: Mesh) -> None:
-    await mesh.start(mesh.worker(Memory("spare", lanes=2).service)).stop()
+    running = mesh.start(mesh.worker(declared("spare", "command")))
     before = await mesh.tasks()
     with pytest.raises(DeclarationError):
-        mesh.start(mesh.worker(Memory("spare", lanes=3).service))
+        mesh.start(mesh.worker(declared("spare", "request", "2.0.0")))
     await eventually(lambda: _no_more_than(mesh, before))
+    await running.stop()
 
 
 async def _is(program: Program, action: str, code: str) -> bool:

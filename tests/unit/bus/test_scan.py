@@ -77,7 +77,7 @@ async def test_a_reader_may_stop_half_way(bus: Bus) -> None:
 async def test_a_message_tells_where_and_when_it_was_stored(bus: Bus) -> None:
     name = await stream(bus, 1)
     async for each in scan.scan(bus, name, f"{name}.>"):
-        assert (each.subject, each.seq, each.body) == (f"{name}.0", 1, b"x")
+        assert (each.subject, each.seq, each.data) == (f"{name}.0", 1, b"x")
         assert each.stored > 1.7e9
 
 

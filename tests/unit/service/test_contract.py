@@ -56,9 +56,9 @@ def test_it_holds_what_the_router_needs_of_an_action() -> None:
     assert (importing.public, importing.timeout) == (False, 9.0)
 
 
-def test_it_holds_name_version_lanes_and_what_is_followed() -> None:
-    made = orders("2.0.0-rc.1", lanes=7, description="Orders").declaration()
-    assert (made.service, made.version, made.lanes) == ("orders", "2.0.0-rc.1", 7)
+def test_it_holds_name_version_and_what_is_followed() -> None:
+    made = orders("2.0.0-rc.1", description="Orders").declaration()
+    assert (made.service, made.version) == ("orders", "2.0.0-rc.1")
     assert (made.description, made.follows) == ("Orders", ("billing.paid",))
 
 
@@ -158,7 +158,7 @@ def test_the_digest_is_that_of_the_contract_alone(same: Callable[[Service], Any]
 
 
 def test_the_digest_does_not_depend_on_version_or_size() -> None:
-    assert digest(base, version="9.9.9", lanes=1, concurrency=5, description="x") == digest(base)
+    assert digest(base, version="9.9.9", concurrency=5, description="x") == digest(base)
 
 
 class Title(Struct):

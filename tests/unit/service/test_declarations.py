@@ -64,17 +64,6 @@ def test_a_bad_version_is_refused(version: str) -> None:
         Service("orders", version=version)
 
 
-@pytest.mark.parametrize("lanes", [-1, 0, 17])
-def test_too_few_or_too_many_lanes_are_refused(lanes: int) -> None:
-    with refuses("lanes must be 1 to 16"):
-        Service("orders", lanes=lanes)
-
-
-@pytest.mark.parametrize("lanes", [1, 16])
-def test_one_to_sixteen_lanes_are_taken(lanes: int) -> None:
-    assert Service("orders", lanes=lanes).lanes == lanes
-
-
 @pytest.mark.parametrize("concurrency", [0, -5])
 def test_a_service_that_could_handle_nothing_is_refused(concurrency: int) -> None:
     with refuses("concurrency must be at least 1"):

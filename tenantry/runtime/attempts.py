@@ -1,0 +1,104 @@
+"""One try of one stored message, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from tenantry.bus.jetstream import Delivery
+from tenantry.context.context import Context
+from tenantry.context.turn import Turn
+from tenantry.errors import DeadlineExceeded, LaneLost, Rejection, Superseded
+from tenantry.runtime.dispatch import Dispatcher, Incoming, Permanent
+from tenantry.service.handler import Handler
+
+GRACE = 15.0
+"""What a run may take beyond its handler's timeout: for what it publishes, and its clean-up."""
+
+_CUT = 1.0
+
+log = structlog.get_logger("tenantry.lane")
+
+
+class Outcome(enum.Enum):
+    """What became of a try."""
+
+    DONE = "done"
+    FAILED = "failed"
+    HOPELESS = "hopeless"
+    LOST = "lost"
+    """It is not for this replica any more to say what becomes of the message."""
+
+
+class Result(NamedTuple):
+    """The outcome, and why where it is a failure."""
+
+    outcome: Outcome
+    why: Rejection | None = None
+
+
+class Attempts:
+    """Runs the stored messages of one service in one replica, `concurrency` at a time."""
+
+    def __init__(self, dispatcher: Dispatcher, concurrency: int) -> None:
+        self._dispatcher = dispatcher
+        self._slots = asyncio.Semaphore(concurrency)
+        self._hung: set[asyncio.Task[None]] = set()
+
+    async def run(
+        self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
+    ) -> Result:
+        """Try once. The handler runs in a task of its own, so nothing stays for the next."""
+        async with self._slots:
+            task = asyncio.create_task(self._dispatcher.stored(handler, message, delivery, turn))
+            try:
+                done, _ = await asyncio.wait({task}, timeout=handler.timeout + GRACE)
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.wait({task}, timeout=_CUT)
+                self._abandon(task, turn)
+                raise
+            if not done:
+                self._abandon(task, turn)
+                log.error("handler hangs and was left", action=handler.name, seq=delivery.seq)
+                return Result(
+                    Outcome.FAILED, DeadlineExceeded(f"{handler.name} hangs and ignores its end")
+                )
+        return _result(task, turn)
+
+    async def reset(
+        self, tenant: str, hook: Callable[[Context], Awaitable[None]], turn: Turn
+    ) -> None:
+        """Run a service's reset hook; raises :class:`Rejection` where it fails."""
+        async with self._slots:
+            await asyncio.create_task(self._dispatcher.reset(tenant, hook, turn))
+
+    def _abandon(self, task: asyncio.Task[None], turn: Turn) -> None:
+        """Let a task that ignores its cancellation go on, but let nothing that it does count."""
+        turn.end()
+        self._hung.add(task)
+        task.add_done_callback(self._buried)
+
+    def _buried(self, task: asyncio.Task[None]) -> None:
+        self._hung.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen
+
+
+def _result(task: asyncio.Task[None], turn: Turn) -> Result:
+    try:
+        task.result()
+    except LaneLost:
+        return Result(Outcome.LOST)
+    except Superseded:
+        # While the lane is ours nothing later runs before: this one has been handled already.
+        return Result(Outcome.DONE if turn.valid else Outcome.LOST)
+    except Permanent as permanent:
+        return Result(Outcome.HOPELESS, permanent.rejection)
+    except Rejection as rejection:
+        return Result(Outcome.FAILED, rejection)
+    return Result(Outcome.DONE)

@@ -1,0 +1,70 @@
+"""Laying down what a service gives up on."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from tenantry import subjects
+from tenantry.bus import Bus
+from tenantry.bus import jetstream as js
+from tenantry.bus.jetstream import Delivery
+from tenantry.errors import JetStreamError, Rejection
+from tenantry.messages import DeadLetter
+from tenantry.runtime.dispatch import Incoming
+from tenantry.wire import letter, trace
+
+_THERE_ALREADY = "per subject"
+"""What JetStream says of a second message on a subject that takes one; its code says less."""
+
+log = structlog.get_logger("tenantry.dead")
+
+
+class Letters:
+    """Writes the dead letters of one service."""
+
+    def __init__(self, bus: Bus, service: str) -> None:
+        self._bus = bus
+        self._service = service
+
+    async def lay(
+        self, message: Incoming, delivery: Delivery, why: Rejection, first_failed: float = 0.0
+    ) -> None:
+        """Lay a message down, once, however often this is repeated.
+
+        Raises :class:`Rejection` or :class:`JetStreamError` where it can't be: then the message
+        must stay where it is.
+        """
+        address = subjects.parse_stored(message.subject)
+        incoming = message.headers or {}
+        now = time.time()
+        dead = DeadLetter(
+            reason=why.code,
+            detail=why.message,
+            attempts=delivery.attempt,
+            service=self._service,
+            action=address.name,
+            seq=delivery.seq,
+            stored=delivery.stored,
+            first_failed=first_failed or now,
+            at=now,
+        )
+        subject = subjects.dead(address.tenant, self._service, delivery.seq)
+        try:
+            await js.store(self._bus, subject, message.data, headers=letter.dump(dead, incoming))
+        except JetStreamError as error:
+            if _THERE_ALREADY not in error.message:
+                raise
+        hop = trace.extract(incoming)
+        log.error(
+            "given up",
+            tenant=address.tenant,
+            action=address.name,
+            seq=delivery.seq,
+            attempts=delivery.attempt,
+            code=why.code,
+            why=str(why),
+            trace_id=hop.trace_id if hop is not None else "",
+            **why.extensions,
+        )

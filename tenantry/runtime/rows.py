@@ -1,0 +1,88 @@
+"""What is known of single tenants of one service: rows in a bucket, key `<service>.<tenant>`.
+
+Every replica has them in memory; who writes a row does so over the revision it has seen, so that
+of two replicas which both believe that a tenant is theirs only one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from tenantry.bus import Bucket, Bus, Table
+from tenantry.errors import Conflict
+from tenantry.messages import Cursor, Replay
+
+T = TypeVar("T")
+_TRIES = 10
+
+
+class Rows(Generic[T]):
+    """The rows of one service; `none` stands for a tenant that has none."""
+
+    def __init__(self, bus: Bus, bucket: str, kind: type[Any], service: str, none: T) -> None:
+        self._prefix = f"{service}."
+        self._none = none
+        self._bucket: Bucket[T] = Bucket(bus, bucket, kind)
+        self._table = Table(self._bucket, filter=f"{service}.*")
+
+    async def start(self) -> None:
+        """Load the rows and keep them current."""
+        await self._table.start()
+
+    async def stop(self) -> None:
+        """Watch no more."""
+        await self._table.stop()
+
+    async def sync(self) -> None:
+        """Return when everything is known that was written until now."""
+        await self._table.sync()
+
+    def listen(self, changed: Callable[[str], None]) -> None:
+        """Call `changed(tenant)` when somebody else has changed a row."""
+        self._table.listen(lambda key, _: changed(key.removeprefix(self._prefix)))
+
+    def of(self, tenant: str) -> T:
+        """The row of a tenant, as last heard."""
+        return self._table.rows.get(self._prefix + tenant, self._none)
+
+    def tenants(self) -> list[str]:
+        """The tenants that have a row."""
+        return [key.removeprefix(self._prefix) for key in self._table.rows]
+
+    async def change(self, tenant: str, change: Callable[[T], T]) -> T:
+        """Change a row as it is now; one that becomes `none` is deleted.
+
+        Raises what `change` raises, and :class:`Conflict` where others change it all the time.
+        """
+        key = self._prefix + tenant
+        for _ in range(_TRIES):
+            record = await self._bucket.read(key)
+            there = self._none
+            if record is not None and not record.deleted:
+                there = self._bucket.decode(record.body)
+            row = change(there)
+            if row == there:
+                return row
+            revision = record.revision if record is not None else 0
+            gone = row == self._none
+            try:
+                if gone:
+                    written = await self._bucket.delete(key, revision)
+                else:
+                    written = await self._bucket.update(key, row, revision)
+            except Conflict:
+                continue
+            self._table.wrote(key, None if gone else row, written)
+            return row
+        raise Conflict(f"{self._bucket.name}/{key} changes all the time")
+
+
+def cursors(bus: Bus, service: str) -> Rows[Cursor]:
+    """Where tenants stand that do not simply go with their lane."""
+    return Rows(bus, "cursors", Cursor, service, Cursor())
+
+
+def replays(bus: Bus, service: str) -> Rows[Replay | None]:
+    """The last replay of each tenant."""
+    return Rows(bus, "replays", Replay, service, cast("Replay | None", None))
