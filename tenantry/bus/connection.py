@@ -335,6 +335,45 @@ class Bus:
         except TimeoutError:
             raise DeadlineExceeded(f"no answer on {subject} within {timeout:g} s") from None
 
+    async def collect(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        last: Callable[[Message], bool],
+        timeout: float = 10.0,
+    ) -> list[Message]:
+        """Send a request and return its answers up to the `last`, that one included.
+
+        Raises as :meth:`call` does; `timeout` is for all of them.
+        """
+        answers: list[Message] = []
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(answer: Message | Rejection) -> None:
+            if done.done():
+                return
+            if isinstance(answer, Rejection):
+                done.set_exception(answer)
+                return
+            answers.append(answer)
+            if last(answer):
+                done.set_result(None)
+
+        self._alive()  # else the loss of a connection before this call would fail it
+        token = self._calls.add(subject, settle)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.publish(subject, payload, reply=f"{self.inbox}.{token}")
+                await done
+        except TimeoutError:
+            raise DeadlineExceeded(f"no end of {subject} within {timeout:g} s") from None
+        finally:
+            self._calls.drop(token)
+            if not done.cancel() and not done.cancelled():
+                done.exception()  # seen, also where the publish has told of it first
+        return answers
+
     async def gather(
         self, subject: str, payload: bytes = b"", *, wait: float = 0.3
     ) -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,6 +41,20 @@ class Delivery(NamedTuple):
         first = 4 if len(fields) == 9 else 6
         attempt, seq, _, at, pending = fields[first : first + 5]
         return cls(int(attempt), int(seq), int(at) / 1e9, int(pending))
+
+
+class StoredMessage(NamedTuple):
+    """A message as a stream keeps it."""
+
+    subject: str
+    seq: int
+    time: float
+    """When it was stored, seconds since the epoch."""
+    headers: dict[str, str]
+    """The message's own, without those that the server adds when it hands the message out."""
+    data: bytes
+    pending: int = 0
+    """How many messages that fit the same filter come after it."""
 
 
 class _ApiError(msgspec.Struct, frozen=True):
@@ -104,6 +119,77 @@ async def store(
 ) -> Stored:
     """Publish to a stream and wait for the acknowledgement."""
     return stored(await bus.call(subject, payload, headers=headers, timeout=timeout))
+
+
+async def get_batch(
+    bus: Bus,
+    stream: str,
+    *,
+    seq: int = 1,
+    subject: str = ">",
+    batch: int = 256,
+    max_bytes: int = 4 * 1024 * 1024,
+    timeout: float = 10.0,
+    start_time: float | None = None,
+) -> list[StoredMessage]:
+    """The next messages on `subject` (wildcards allowed) from `seq` on, in order (ADR-31).
+
+    With `start_time` (seconds since the epoch) they are those stored at or after it, and `seq`
+    counts for nothing. At most `batch` messages, and none after the one with which they have
+    `max_bytes` or more. An empty list: there is none. Sequences that were erased or belong to
+    others are just not there.
+
+    Raises :class:`Unavailable` when the connection is lost or answers are, and
+    :class:`DeadlineExceeded` after `timeout` seconds: nothing is returned then, ask again.
+    """
+    ask: dict[str, Any] = {"next_by_subj": subject, "batch": batch, "max_bytes": max_bytes}
+    if start_time is None:
+        ask["seq"] = max(seq, 1)
+    else:
+        ask["start_time"] = dt.datetime.fromtimestamp(start_time, dt.UTC).isoformat()
+    path = f"$JS.API.DIRECT.GET.{stream}"
+    answers = await bus.collect(path, msgspec.json.encode(ask), last=_is_status, timeout=timeout)
+    end: dict[Any, str] = answers.pop().headers or {}
+    status = end.get("Status")
+    if status == str(NOT_FOUND) and not answers:
+        return []
+    if status != "204":
+        raise JetStreamError(
+            f"the stream {stream} can't be read: {end.get('Description', status)}",
+            status=int(status) if status and status.isdigit() else 500,
+        )
+    found, before = [], 0
+    for answer in answers:
+        message, former = _stored_message(answer.headers or {}, answer.data)
+        if former != before:
+            break
+        found.append(message)
+        before = message.seq
+    # Each answer names the one before it, and the end the last: what was dropped on the way shows.
+    if len(found) < len(answers) or int(end.get("Nats-Last-Sequence", before)) != before:
+        raise Unavailable(f"messages of {stream} were lost on the way here")
+    return found
+
+
+def _is_status(answer: Message) -> bool:
+    headers: dict[Any, str] | None = answer.headers
+    # Every message has the server's own headers: without any it can't be read, and ends the batch.
+    return not headers or ("Status" in headers and "Nats-Sequence" not in headers)
+
+
+def _stored_message(headers: dict[Any, str], data: bytes) -> tuple[StoredMessage, int]:
+    """A message out of the server's answer, and the sequence of the one before it."""
+    take = headers.pop
+    take("Nats-Stream", None)
+    message = StoredMessage(
+        take("Nats-Subject"),
+        int(take("Nats-Sequence")),
+        dt.datetime.fromisoformat(take("Nats-Time-Stamp")).timestamp(),
+        headers,
+        data,
+        int(take("Nats-Num-Pending", 0)),
+    )
+    return message, int(take("Nats-Last-Sequence", 0))
 
 
 async def ensure_stream(bus: Bus, config: dict[str, Any]) -> dict[str, Any]:
