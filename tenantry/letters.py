@@ -11,7 +11,8 @@ import msgspec
 
 from tenantry import subjects
 from tenantry.bus import Bus, api
-from tenantry.bus.scan import Found, find, scan
+from tenantry.bus.jetstream import StoredMessage
+from tenantry.bus.scan import find, scan
 from tenantry.errors import BadMessage, BadSubject, JetStreamError, NotFound
 from tenantry.messages import DeadLetter
 from tenantry.streams import DEAD
@@ -104,17 +105,17 @@ class Letters:
         return True
 
 
-def read(found: Found) -> Letter:
+def read(found: StoredMessage) -> Letter:
     """The letter that a message of `DEAD` is, or what there is to say of it where it is none."""
     _, tenant, service, seq = found.subject.split(".")
     try:
         about, headers = _load(found, service, seq)
     except (BadMessage, BadSubject) as error:
         about, headers = _unreadable(found, service, seq, error.message), found.headers
-    return Letter(number=found.seq, tenant=tenant, about=about, headers=headers, body=found.body)
+    return Letter(number=found.seq, tenant=tenant, about=about, headers=headers, body=found.data)
 
 
-def _load(found: Found, service: str, seq: str) -> tuple[DeadLetter, dict[str, str]]:
+def _load(found: StoredMessage, service: str, seq: str) -> tuple[DeadLetter, dict[str, str]]:
     about, headers = wire.load(found.headers)
     if (about.service, str(about.seq)) != (service, seq):
         raise BadMessage("its headers are not of its subject")
@@ -122,7 +123,7 @@ def _load(found: Found, service: str, seq: str) -> tuple[DeadLetter, dict[str, s
     return about, headers
 
 
-def _unreadable(found: Found, service: str, seq: str, why: str) -> DeadLetter:
+def _unreadable(found: StoredMessage, service: str, seq: str, why: str) -> DeadLetter:
     return DeadLetter(
         reason=UNREADABLE,
         detail=why,
@@ -132,5 +133,5 @@ def _unreadable(found: Found, service: str, seq: str, why: str) -> DeadLetter:
         seq=int(seq) if seq.isascii() and seq.isdigit() else 0,
         stored=0.0,
         first_failed=0.0,
-        at=found.stored,
+        at=found.time,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from typing import Any
 
@@ -10,21 +9,24 @@ from msgspec.structs import replace
 
 from tenantry import subjects
 from tenantry.bus import Bus, store
+from tenantry.bus.scan import find
 from tenantry.messages import DeadLetter
-from tenantry.streams import DEAD
+from tenantry.streams import DEAD, JOURNAL
 from tenantry.wire import letter
-from tests.mesh import Entry, Program, eventually, journal
+from tests.mesh import Entry, Program, eventually
 
-_BY_NATS = {"Stream", "Subject", "Sequence", "Time-Stamp", "Num-Pending", "Last-Sequence"}
+
+async def stored(control: Bus, seq: int) -> Entry:
+    """A message of the journal, with a header that says when it was stored."""
+    found = await find(control, JOURNAL, seq)
+    assert found is not None
+    _, part, _, name = found.subject.split(".", 3)
+    return Entry(int(part), name, seq, {**found.headers, "stored": str(found.time)}, found.data)
 
 
 async def sent(control: Bus, program: Program, text: str, action: str = "notes.remember") -> Entry:
-    """Send a command; returns what the journal holds of it, without what NATS says of that."""
-    ack = await program.client.publish(action, {"text": text})
-    entry = next(e for e in await journal(control, program.id, action) if e.seq == ack.seq)
-    own = {n: v for n, v in entry.headers.items() if n.removeprefix("Nats-") not in _BY_NATS}
-    own["stored"] = str(dt.datetime.fromisoformat(entry.headers["Nats-Time-Stamp"]).timestamp())
-    return entry._replace(headers=own)
+    """Send a command; returns what the journal holds of it."""
+    return await stored(control, (await program.client.publish(action, {"text": text})).seq)
 
 
 async def lay(control: Bus, tenant: str, entry: Entry, **fields: Any) -> int:
