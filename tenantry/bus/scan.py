@@ -25,7 +25,7 @@ async def find(bus: Bus, stream: str, seq: int) -> StoredMessage | None:
 
 async def scan(
     bus: Bus, stream: str, subject: str, *, first: int = 1
-) -> AsyncGenerator[StoredMessage]:
+) -> AsyncGenerator[StoredMessage, None]:
     """The messages of `stream` on `subject` (with wildcards), in order, from `first` on.
 
     It ends where the stream ends. Raises :class:`Unavailable` when NATS stays away, or has no such

@@ -20,8 +20,8 @@ import structlog
 
 from tenantry import streams, subjects
 from tenantry.bus import Message
-from tenantry.bus.jetstream import Delivery
-from tenantry.bus.scan import Found, scan
+from tenantry.bus.jetstream import Delivery, StoredMessage
+from tenantry.bus.scan import scan
 from tenantry.errors import JetStreamError, LaneLost, Rejection
 from tenantry.messages import Cursor
 from tenantry.runtime.attempts import Outcome
@@ -196,7 +196,7 @@ class Behind:
 
         await self._lane.cursors.change(self._tenant, ours)
 
-    async def _handle(self, message: Found, row: Cursor) -> bool:
+    async def _handle(self, message: StoredMessage, row: Cursor) -> bool:
         """Handle one message; False where it has to be tried again later."""
         name = message.subject.split(".", 3)[3]
         handler = self._lane.handlers.get(name)
@@ -208,7 +208,7 @@ class Behind:
         if not handler.ordered:
             return True  # the lane itself delivers those
         failed = row.failed if row.next == message.seq else 0
-        delivery = Delivery(failed + 1, message.seq, message.stored, 0)
+        delivery = Delivery(failed + 1, message.seq, message.time, 0)
         turn = self._lane.turn(message.seq, row=row)
         outcome, why = await self._lane.attempts.run(handler, message, delivery, turn)
         if outcome is Outcome.LOST:
@@ -221,7 +221,7 @@ class Behind:
         await self._failed(message, handler, delivery, why)
         return False
 
-    async def _unknown(self, message: Found, name: str) -> bool:
+    async def _unknown(self, message: StoredMessage, name: str) -> bool:
         """A message of ours without a handler: for a newer version, or of an older one."""
         if name not in self._lane.names:
             return True
@@ -235,10 +235,10 @@ class Behind:
                 )
             )
             return False
-        return await self._lay_down(message, Delivery(1, message.seq, message.stored, 0), why, 0.0)
+        return await self._lay_down(message, Delivery(1, message.seq, message.time, 0), why, 0.0)
 
     async def _lay_down(
-        self, message: Found, delivery: Delivery, why: Rejection, first_failed: float
+        self, message: StoredMessage, delivery: Delivery, why: Rejection, first_failed: float
     ) -> bool:
         try:
             await self._lane.letters.lay(message, delivery, why, first_failed)
@@ -253,7 +253,7 @@ class Behind:
         return True
 
     async def _failed(
-        self, message: Found, handler: Handler, delivery: Delivery, why: Rejection
+        self, message: StoredMessage, handler: Handler, delivery: Delivery, why: Rejection
     ) -> None:
         pause, now = handler.retry.pause(delivery.attempt), time.time()
         log.warning(

@@ -17,8 +17,8 @@ import structlog
 
 from tenantry import streams, subjects
 from tenantry.bus import jetstream as js
-from tenantry.bus.jetstream import Delivery
-from tenantry.bus.scan import Found, scan
+from tenantry.bus.jetstream import Delivery, StoredMessage
+from tenantry.bus.scan import scan
 from tenantry.errors import LaneLost, Rejection
 from tenantry.messages import Cursor, Replay
 from tenantry.runtime.attempts import Outcome
@@ -214,7 +214,7 @@ class Replaying:
         row = self._lane.replays.of(self._tenant)
         return row is not None and row.cancel
 
-    async def _see_to(self, message: Found) -> None:
+    async def _see_to(self, message: StoredMessage) -> None:
         name = message.subject.split(".", 3)[3]
         handler = self._lane.handlers.get(name)
         only = message.headers.get(headers.ONLY)
@@ -228,7 +228,7 @@ class Replaying:
             await self._handle(message, handler)
             await self._keep_pace()
 
-    async def _handle(self, message: Found, handler: Handler) -> None:
+    async def _handle(self, message: StoredMessage, handler: Handler) -> None:
         row = self._cursor
         generation = self._replay.generation
         for attempt in range(1, _TRIES + 1):
@@ -238,7 +238,7 @@ class Replaying:
                 replaying=True,
                 generation=row.generation if generation is None else generation,
             )
-            delivery = Delivery(attempt, message.seq, message.stored, 0)
+            delivery = Delivery(attempt, message.seq, message.time, 0)
             outcome, why = await self._lane.attempts.run(handler, message, delivery, turn)
             if outcome is Outcome.LOST:
                 raise LaneLost("the lane was lost")
