@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 from tenantry import subjects
 from tenantry.bus import Bus
-from tenantry.messages import CreateTenant, IssueCredentials, Tenant, TenantAnswer
+from tenantry.messages import (
+    CreateTenant,
+    IssueContext,
+    IssueCredentials,
+    RenewedContext,
+    Tenant,
+    TenantAnswer,
+)
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry.wire import codec, problem
@@ -54,6 +61,18 @@ class Control:
         ask = IssueCredentials(id=tenant, public_key=key.public_key, name=name, expires=expires)
         answer = await self.call("issue_credentials", ask, TenantAnswer)
         return answer.tenant, creds_files.render(answer.jwt or "", key)
+
+    async def issue_context(
+        self, tenant: str, *, principal: str = "operator", roles: Sequence[str] = ()
+    ) -> str:
+        """A context for messages in a tenant's name: the value of the header `Tenant-Context`.
+
+        It is valid for five minutes (:data:`tenantry.context.token.LIFETIME`). Raises
+        :class:`~tenantry.errors.NotFound`, and :class:`~tenantry.errors.Conflict` for a tenant
+        that is deleted.
+        """
+        ask = IssueContext(id=tenant, principal=principal, roles=tuple(roles))
+        return (await self.call("issue_context", ask, RenewedContext)).token
 
     async def close(self) -> None:
         """Close the connection."""

@@ -375,6 +375,17 @@ class VerifyKey(Message, frozen=True, kw_only=True):
     """A context issued after this time is refused."""
 
 
+class IssueContext(Message, frozen=True, kw_only=True):
+    """`platform.tenants.issue_context`: a context of a tenant for what an operator does for it.
+
+    The answer is :class:`RenewedContext`.
+    """
+
+    id: TenantId
+    principal: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    roles: Annotated[tuple[Annotated[str, Meta(max_length=63)], ...], Meta(max_length=16)] = ()
+
+
 class RenewContext(Message, frozen=True, kw_only=True):
     """`platform.router.renew_context`: a context that was valid when message `seq` was stored."""
 
@@ -383,7 +394,7 @@ class RenewContext(Message, frozen=True, kw_only=True):
 
 
 class RenewedContext(Message, frozen=True, kw_only=True):
-    """The answer to :class:`RenewContext`."""
+    """The answer to :class:`RenewContext` and :class:`IssueContext`."""
 
     token: str
 

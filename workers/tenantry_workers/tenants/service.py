@@ -10,16 +10,19 @@ import tenantry
 from tenantry import subjects
 from tenantry.bus import Table
 from tenantry.context.platform import PlatformContext
+from tenantry.context.token import Minter
 from tenantry.errors import BadMessage, Conflict
 from tenantry.messages import (
     EVENT_OF_CHANGE,
     CreateTenant,
     Credential,
     Empty,
+    IssueContext,
     IssueCredentials,
     ListTenants,
     Plan,
     PlanList,
+    RenewedContext,
     RevokeCredentials,
     SetPlan,
     SuspendTenant,
@@ -52,12 +55,14 @@ class TenantsService:
         doors: Doors,
         tenants: Table[Tenant],
         plans: Table[Plan],
+        minter: Minter,
     ) -> None:
         self._store = store
         self._home = home
         self._doors = doors
         self._tenants = tenants
         self._plans = plans
+        self._minter = minter
 
     def service(self) -> Service:
         """Declare the actions."""
@@ -72,6 +77,7 @@ class TenantsService:
             self.delete,
             self.issue_credentials,
             self.revoke_credentials,
+            self.issue_context,
             self.plans,
         ):
             service.request(handler.__name__)(handler)
@@ -180,6 +186,22 @@ class TenantsService:
         """Revoke one credential, or all: open connections are cut off."""
         return await self._change(
             ask.id, lambda tenant: without_credentials(tenant, ask.public_key)
+        )
+
+    async def issue_context(self, _ctx: PlatformContext, ask: IssueContext) -> RenewedContext:
+        """Sign a context for what an operator does in a tenant's name, also a suspended one's."""
+        tenant = await self._store.get(ask.id)
+        if tenant.state == "deleted":
+            raise Conflict(f"tenant {tenant.id} is deleted")
+        plan = self._plans.get(tenant.plan)
+        return RenewedContext(
+            token=self._minter.mint(
+                tenant.id,
+                tenant.plan,
+                ask.principal,
+                roles=ask.roles,
+                retention=plan.retention if plan is not None else 0,
+            )
         )
 
     async def plans(self, _ctx: PlatformContext, _ask: Empty) -> PlanList:

@@ -54,7 +54,8 @@ class TenantsWorker:
             for part in (plans, tenants, doors, events):
                 await part.start()
                 stack.push_async_callback(part.stop)
-            handlers = TenantsService(TenantStore(bus), self._home, doors, tenants, plans)
+            store = TenantStore(bus)
+            handlers = TenantsService(store, self._home, doors, tenants, plans, minter)
             run = ServiceRun(bus, handlers.service(), KeyTable(bus), self.instance)
             await run.start()
             beat = Heartbeat(bus, [run.alive])
