@@ -361,6 +361,19 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     """When it was given up."""
 
 
+class Redrive(Message, frozen=True, kw_only=True):
+    """A dead letter on its way back (KV bucket `redrives`, key: its number), gone when it is there.
+
+    Where one is left, a redrive was cut off, and the journal may have the message.
+    """
+
+    id: str
+    """The `Nats-Msg-Id` that it has in the journal, if it is there."""
+    since: Annotated[int, Meta(ge=1)]
+    """The first sequence of the journal that it can have there."""
+    at: float
+
+
 # --- context keys --------------------------------------------------------------------------------
 
 

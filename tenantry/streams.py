@@ -23,6 +23,7 @@ BUCKETS = {
     "state": 8,
     "cursors": 1,
     "replays": 32,
+    "redrives": 1,
 }
 """The buckets, and how many revisions each key keeps."""
 
