@@ -115,6 +115,9 @@ class Behind:
             except (Rejection, JetStreamError, TimeoutError) as error:
                 log.warning("tenant waits", tenant=self._tenant, why=str(error))
                 await self._pause(_AGAIN)
+            except Exception:
+                log.exception("tenant waits", tenant=self._tenant)
+                await self._pause(_BLOCKED)
 
     def _replay_is_due(self) -> bool:
         return is_due(self._lane.replays.of(self._tenant))

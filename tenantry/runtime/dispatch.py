@@ -33,8 +33,8 @@ from tenantry.errors import (
     UnknownKey,
 )
 from tenantry.messages import Cursor
+from tenantry.rows import Rows
 from tenantry.runtime.outbox import Outbox
-from tenantry.runtime.rows import Rows
 from tenantry.runtime.stats import Stats
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service

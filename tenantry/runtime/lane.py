@@ -25,12 +25,12 @@ from tenantry.bus.jetstream import Delivery
 from tenantry.context.turn import Turn
 from tenantry.errors import JetStreamError, Rejection, UnknownAction
 from tenantry.messages import Cursor, Replay
+from tenantry.rows import Rows
 from tenantry.runtime import journal
 from tenantry.runtime.attempts import Attempts, Outcome
 from tenantry.runtime.behind import Apart, Behind
 from tenantry.runtime.letters import Letters
 from tenantry.runtime.replaying import is_due
-from tenantry.runtime.rows import Rows
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
 from tenantry.wire import headers, trace

@@ -12,11 +12,11 @@ from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import Cursor, Replay
+from tenantry.rows import Rows
 from tenantry.runtime import journal
 from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.lane import Lane
 from tenantry.runtime.members import Members
-from tenantry.runtime.rows import Rows
 from tenantry.service.service import Service
 
 _AGAIN = 0.5

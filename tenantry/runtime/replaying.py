@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +41,29 @@ _AHEAD = 0.01
 log = structlog.get_logger("tenantry.replay")
 
 
+@dataclass(slots=True)
+class _Tally:
+    """How far it has come, as :class:`Replay` has it; written there now and then."""
+
+    next: int
+    handled: int
+    passed: int
+    suppressed: int
+    failed: int
+    failures: tuple[int, ...]
+
+    @classmethod
+    def of(cls, replay: Replay) -> _Tally:
+        return cls(
+            replay.next,
+            replay.handled,
+            replay.passed,
+            replay.suppressed,
+            replay.failed,
+            replay.failures,
+        )
+
+
 def is_due(replay: Replay | None) -> bool:
     """Whether a replay has something to do now."""
     if replay is None or replay.state not in {"asked", "running", "ready"}:
@@ -58,6 +82,7 @@ class Replaying:
         replay = lane.replays.of(tenant)
         assert replay is not None  # noqa: S101  (`is_due` has said so)
         self._replay = replay
+        self._tally = _Tally.of(replay)
         self._began = time.monotonic()
         self._count = 0
         self._saved = self._began
@@ -95,11 +120,9 @@ class Replaying:
                 await self._reset()
         info = await js.api(self._lane.bus, f"STREAM.INFO.{streams.JOURNAL}")
         end = int(info["state"]["last_seq"]) + 1
+        self._tally.next = max(self._replay.since, 1)
         await self._change(
-            state="running",
-            began=time.time(),
-            next=max(self._replay.since, 1),
-            end=min(self._replay.until or end, end),
+            state="running", began=time.time(), end=min(self._replay.until or end, end)
         )
         log.info("replay begins", tenant=self._tenant, replay=self._replay.id)
 
@@ -160,29 +183,19 @@ class Replaying:
             "replay " + state,
             tenant=self._tenant,
             replay=self._replay.id,
-            handled=self._replay.handled,
-            failed=self._replay.failed,
+            handled=self._tally.handled,
+            failed=self._tally.failed,
             why=error,
         )
 
     async def _change(self, **fields: object) -> None:
         """Write how far it has come."""
-        tally = self._replay
         self._saved = time.monotonic()
 
         def changed(row: Replay | None) -> Replay | None:
-            if row is None or row.id != tally.id or not self._lane.holds():
+            if row is None or row.id != self._replay.id or not self._lane.holds():
                 raise LaneLost("the replay is not ours any more")
-            return msgspec.structs.replace(
-                row,
-                next=tally.next,
-                handled=tally.handled,
-                passed=tally.passed,
-                suppressed=tally.suppressed,
-                failed=tally.failed,
-                failures=tally.failures,
-                **fields,
-            )
+            return msgspec.structs.replace(row, **asdict(self._tally), **fields)
 
         replay = await self._lane.replays.change(self._tenant, changed)
         assert replay is not None  # noqa: S101  (nobody deletes one that runs)
@@ -195,7 +208,7 @@ class Replaying:
             self._lane.bus,
             streams.JOURNAL,
             subjects.stored_of(self._tenant),
-            first=self._replay.next,
+            first=self._tally.next,
         )
         async with aclosing(read) as messages:
             async for message in messages:
@@ -207,7 +220,7 @@ class Replaying:
                 await self._see_to(message)
                 if time.monotonic() - self._saved > _SAVE:
                     await self._change()
-        self._add(next=max(self._replay.next, end))
+        self._tally.next = max(self._tally.next, end)
         await self._change()
 
     def _is_cancelled(self) -> bool:
@@ -220,13 +233,13 @@ class Replaying:
         only = message.headers.get(headers.ONLY)
         ours = only in (None, self._lane.service.name, HISTORY)
         wanted = not self._replay.actions or name in self._replay.actions
-        if handler is None or not ours:
-            self._add(next=message.seq + 1)
-        elif not (wanted and handler.replayable) or message.seq in self._replay.skip:
-            self._add(next=message.seq + 1, passed=self._replay.passed + 1)
-        else:
-            await self._handle(message, handler)
-            await self._keep_pace()
+        if handler is not None and ours:
+            if not (wanted and handler.replayable) or message.seq in self._replay.skip:
+                self._tally.passed += 1
+            else:
+                await self._handle(message, handler)
+                await self._keep_pace()
+        self._tally.next = message.seq + 1
 
     async def _handle(self, message: StoredMessage, handler: Handler) -> None:
         row = self._cursor
@@ -245,18 +258,14 @@ class Replaying:
             if outcome is not Outcome.FAILED or attempt == _TRIES:
                 break
             await asyncio.sleep(handler.retry.pause(attempt))
-        suppressed = self._replay.suppressed + turn.suppressed
+        tally = self._tally
+        tally.suppressed += turn.suppressed
         if why is None:
-            handled = self._replay.handled + 1
-            self._add(next=message.seq + 1, handled=handled, suppressed=suppressed)
+            tally.handled += 1
             return
         log.warning("left out of the replay", tenant=self._tenant, seq=message.seq, why=str(why))
-        self._add(
-            next=message.seq + 1,
-            failed=self._replay.failed + 1,
-            failures=(*self._replay.failures, message.seq)[:_TOLD],
-            suppressed=suppressed,
-        )
+        tally.failed += 1
+        tally.failures = (*tally.failures, message.seq)[:_TOLD]
 
     async def _keep_pace(self) -> None:
         """Not more than the rate that was asked for."""
@@ -265,9 +274,6 @@ class Replaying:
             due = self._began + self._count / self._replay.rate
             if (ahead := due - time.monotonic()) > _AHEAD:
                 await asyncio.sleep(ahead)
-
-    def _add(self, **fields: object) -> None:
-        self._replay = msgspec.structs.replace(self._replay, **fields)
 
     @property
     def _cursor(self) -> Cursor:

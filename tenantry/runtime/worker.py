@@ -13,11 +13,11 @@ from pathlib import Path
 
 import structlog
 
-from tenantry import subjects
+from tenantry import rows, subjects
 from tenantry.bus import Bus, Message, Subscription
 from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
-from tenantry.runtime import lanes, registry, rows
+from tenantry.runtime import lanes, registry
 from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.dispatch import Dispatcher
