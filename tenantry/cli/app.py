@@ -9,7 +9,18 @@ from typing import Any
 from cyclopts import App, Group
 
 from tenantry import __version__
-from tenantry.cli import contracts, demo, mesh, messages, nats, run, services, status, tenants
+from tenantry.cli import (
+    contracts,
+    demo,
+    journal,
+    mesh,
+    messages,
+    nats,
+    run,
+    services,
+    status,
+    tenants,
+)
 from tenantry.cli.usage import examples
 
 _MESH = Group("A mesh on this machine", sort_key=1)
@@ -70,6 +81,7 @@ _command(
     "tenantry publish acme orders.import @orders.json",
     "generate | tenantry publish acme orders.import - --id batch-17",
 )
+_commands(_TENANTS, journal.app)
 _command(
     _TENANTS,
     services.services,

@@ -1,0 +1,54 @@
+"""Where in the journal: a sequence, a time, or so long ago (`--since`, `--until`)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+from typing import NamedTuple
+
+from tenantry.cli.usage import UsageError
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_DURATION = re.compile(r"([1-9]\d{0,5})([smhdw])", re.ASCII)
+_SEQUENCE = re.compile(r"\d{1,19}", re.ASCII)
+
+HELP = "SEQ, a time such as 2026-11-21T08:00:00Z, or 2h for so long ago"
+
+
+class Point(NamedTuple):
+    """A sequence of the journal or a time, seconds since the epoch; the other is None."""
+
+    seq: int | None = None
+    time: float | None = None
+
+
+def duration(text: str) -> float | None:
+    """The seconds of `30s`, `5m`, `2h`, `3d`, `1w`; None for what is no duration."""
+    match = _DURATION.fullmatch(text)
+    return float(int(match[1]) * _UNITS[match[2]]) if match else None
+
+
+def date(text: str) -> float | None:
+    """Seconds since the epoch of an ISO 8601 date or time, UTC unless it says else; or None."""
+    if "-" not in text:
+        return None  # Python takes digits alone for a date too
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
+
+
+def parse(text: str, now: float | None = None) -> Point:
+    """Read a sequence, a time or a duration before `now`. Raises :class:`UsageError`."""
+    if _SEQUENCE.fullmatch(text):
+        return Point(seq=int(text))
+    if (ago := duration(text)) is not None:
+        return Point(time=(time.time() if now is None else now) - ago)
+    if (when := date(text)) is None:
+        raise UsageError(
+            f"{text!r} is neither a sequence nor a time",
+            hint="write 4711, 2h, 2026-12-31 or 2026-12-31T18:00:00Z",
+        )
+    return Point(time=when)
