@@ -87,6 +87,7 @@ _command(
     services.services,
     "tenantry services",
     "tenantry services orders",
+    "tenantry services --lag                       # who is behind, and how far",
     "tenantry services -o json",
 )
 

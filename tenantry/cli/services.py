@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from tenantry import subjects
 from tenantry.bus import Bucket, Bus, Message, Table
-from tenantry.cli import connection, loop, output
+from tenantry.cli import connection, lags, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output
 from tenantry.errors import NotFound
@@ -78,6 +78,9 @@ def services(
     name: Annotated[str | None, Parameter(help="only this service, with its schemas")] = None,
     /,
     *,
+    lag: Annotated[
+        bool, Parameter(negative="", help="instead, what waits in the journal for each service")
+    ] = False,
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
@@ -85,7 +88,14 @@ def services(
 
     A service that has run but of which no instance answers is shown with
     none running. JSON, and a NAME, give the schemas in full.
+
+    With --lag: the messages that wait, that an instance has in hand, the
+    tenants that are behind because a message of theirs is tried again, the
+    age of the oldest message that waits, and the dead letters.
     """
+    if lag:
+        lags.show(at, name, form)
+        return
     found = loop.run(_look(at))
     if name is not None:
         found = [each for each in found if each.service == name]

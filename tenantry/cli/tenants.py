@@ -7,15 +7,18 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 
+from tenantry import lag as lag_of
 from tenantry import subjects
-from tenantry.cli import connection, keyfile, loop, output
+from tenantry.cli import connection, keyfile, lags, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import all_tenants, ask, control
 from tenantry.cli.credentials import app as credentials
 from tenantry.cli.options import CredsFile, Output, TenantId
 from tenantry.cli.usage import UsageError, examples
+from tenantry.lag import TenantLag
 from tenantry.messages import (
     Empty,
     PlanList,
@@ -79,8 +82,11 @@ def show(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Show a tenant."""
-    found = loop.run(ask(at, "show", TenantRef(id=subjects.check_tenant(tenant)), Tenant))
+    """Show a tenant, and where it is behind: what waits for it, is tried again, or is dead."""
+    found, lag = loop.run(_show(at, subjects.check_tenant(tenant)))
+    if form == "json":
+        output.json({**msgspec.to_builtins(found), "lag": lag})
+        return
     _print(
         found,
         form,
@@ -90,6 +96,7 @@ def show(
         f"created      {output.moment(found.created)}",
         f"changed      {output.moment(found.updated)} ({found.change.replace('_', ' ')})",
         f"credentials  {_in_force(found)} in force",
+        *lags.lines(lag),
     )
 
 
@@ -199,6 +206,12 @@ def plans(*, form: Output = "table", at: Connection = connection.DEFAULT) -> Non
         for plan in found
     ]
     output.table(("plan", "rate", "burst", "max body", "retention", "timeout", "weight"), rows)
+
+
+async def _show(at: Connection, tenant: str) -> tuple[Tenant, list[TenantLag]]:
+    async with control(at) as mesh:
+        found = await mesh.call("show", TenantRef(id=tenant), Tenant)
+        return found, await lag_of.tenant(mesh.bus, tenant)
 
 
 async def _create(at: Connection, tenant: str, plan: str) -> tuple[Tenant, str]:
