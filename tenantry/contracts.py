@@ -94,7 +94,7 @@ _MESH = (
         "dead letter",
         "the message, with DeadLetter in its headers",
         "the service that gave it up",
-        "operators",
+        "operators, tenants",
         "DEAD",
     ),
     Row("_MESH.<user key>.>", "answer", "any", "any worker", "that user's connections", ""),

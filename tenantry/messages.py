@@ -213,6 +213,21 @@ class CredentialsRevoked(TenantEvent, frozen=True, kw_only=True):
     public_key: str = ""
 
 
+class MessageDead(TenantEvent, frozen=True, kw_only=True):
+    """A service gave up on a message of the tenant; it waits as a dead letter."""
+
+    number: Annotated[int, Meta(ge=1)]
+    """Of the dead letter, for `tenantry dead show`."""
+    service: Name
+    """Who gave it up."""
+    action: str
+    """`<service>.<action>` of the message."""
+    reason: str
+    attempts: int
+    seq: int
+    """The message's sequence in the journal."""
+
+
 # --- catalogue -----------------------------------------------------------------------------------
 
 

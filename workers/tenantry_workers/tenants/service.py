@@ -20,6 +20,7 @@ from tenantry.messages import (
     IssueContext,
     IssueCredentials,
     ListTenants,
+    MessageDead,
     Plan,
     PlanList,
     RenewedContext,
@@ -36,6 +37,7 @@ from tenantry.operator.keys import Kind, is_public_key
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import event_name
+from tenantry_workers.tenants.letters import EVENT
 from tenantry_workers.tenants.store import (
     Change,
     TenantStore,
@@ -83,6 +85,7 @@ class TenantsService:
             service.request(handler.__name__)(handler)
         for change, kind in EVENT_OF_CHANGE.items():
             service.event(event_name(change), kind)
+        service.event(EVENT, MessageDead)
         return service
 
     async def create(self, _ctx: PlatformContext, ask: CreateTenant) -> TenantAnswer:

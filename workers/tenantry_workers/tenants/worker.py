@@ -16,6 +16,7 @@ from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, con
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
+from tenantry_workers.tenants.letters import DeadLetterEvents
 from tenantry_workers.tenants.provision import provision
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
@@ -51,7 +52,8 @@ class TenantsWorker:
             doors = Doors(system, self._home, tenants)
             tenants.listen(doors.changed)
             events = TenantEvents(bus, minter, plans)
-            for part in (plans, tenants, doors, events):
+            letters = DeadLetterEvents(bus, minter, tenants, plans)
+            for part in (plans, tenants, doors, events, letters):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)
