@@ -11,6 +11,7 @@ from cyclopts import App, Group
 from tenantry import __version__
 from tenantry.cli import (
     contracts,
+    dead,
     demo,
     journal,
     mesh,
@@ -82,6 +83,7 @@ _command(
     "generate | tenantry publish acme orders.import - --id batch-17",
 )
 _commands(_TENANTS, journal.app)
+_commands(_TENANTS, dead.app)
 _command(
     _TENANTS,
     services.services,
