@@ -248,10 +248,19 @@ class Replays:
 
     async def discard(self, replay: Replay) -> None:
         """Delete what a recovery has filled that did not become the live state."""
-        live = await self._live(replay.tenant, replay.service)
-        if not replay.generation or replay.generation == live:
-            raise Conflict("that is the live state")
-        begin = prefix(replay.tenant, replay.service, replay.generation)
+        row = await self.cursor(replay.tenant, replay.service)
+        if replay.generation in (None, row.generation, row.former):
+            raise Conflict("that is the live state, or the one to go back to")
+        await self._erase(replay.tenant, replay.service, replay.generation or 0)
+
+    async def forget(self, tenant: str, service: str, generation: int | None) -> None:
+        """Delete a namespace that is neither live nor the one to go back to; else do nothing."""
+        row = await self.cursor(tenant, service)
+        if generation not in (None, row.generation, row.former):
+            await self._erase(tenant, service, generation)
+
+    async def _erase(self, tenant: str, service: str, generation: int) -> None:
+        begin = prefix(tenant, service, generation)
         await api(self._bus, f"STREAM.PURGE.KV_{STATE}", {"filter": f"$KV.{STATE}.{begin}>"})
 
     async def _values(self, replay: Replay, generation: int) -> dict[str, bytes]:
@@ -265,15 +274,16 @@ class Replays:
         return values
 
     async def _live(self, tenant: str, service: str) -> int:
-        return (await self._cursor(tenant, service)).generation
+        return (await self.cursor(tenant, service)).generation
 
-    async def _cursor(self, tenant: str, service: str) -> Cursor:
+    async def cursor(self, tenant: str, service: str) -> Cursor:
+        """Where a tenant stands in a service."""
         entry = await Bucket(self._bus, "cursors", Cursor).get(f"{service}.{tenant}")
         return entry.value if entry is not None else Cursor()
 
     async def _free_generation(self, tenant: str, service: str) -> int:
         """A namespace that nothing was ever written to, or nothing is kept of."""
-        row, last = await self._cursor(tenant, service), await self.get(tenant, service)
+        row, last = await self.cursor(tenant, service), await self.get(tenant, service)
         used = (row.generation, row.former or 0, (last.generation or 0) if last else 0)
         return max(used) + 1
 

@@ -1,28 +1,44 @@
-"""Keeps the books: follows `orders.placed` and answers with a tenant's total."""
+"""Keeps the books: follows `orders.placed`, takes corrections, answers with a tenant's total.
+
+All it knows is in `ctx.state` and follows from the journal, so its handlers are replayable: an
+operator can rebuild one tenant's books (`tenantry replay`, `tenantry recover`).
+"""
 
 from __future__ import annotations
 
 from tenantry import Context, Service, errors
 
-from .messages import OrderPlaced, Total, TotalAnswer
+from .messages import Correction, OrderPlaced, Total, TotalAnswer
 
 service = Service("ledger", version="1.0.0", description="adds up what a shop has sold")
 REMEMBERED = 200
 
 
-@service.on("orders.placed")
+@service.on("orders.placed", replayable=True)
 async def add(ctx: Context, event: OrderPlaced) -> None:
     """Add one order to its tenant's total, once, however often it is delivered."""
+    await _book(ctx, event.order, 1, event.total)
+
+
+@service.command("correct", public=True, replayable=True)
+async def correct(ctx: Context, correction: Correction) -> None:
+    """Change the total by hand."""
+    await _book(ctx, ctx.id_for("correction"), 0, correction.cents)
+
+
+async def _book(ctx: Context, entry_id: str, orders: int, cents: int) -> None:
     entry = await ctx.state.get("total", Total)
     total = entry.value if entry else Total()
-    if event.order in total.last:
+    if entry_id in total.last:
         return
-    last = (*total.last, event.order)[-REMEMBERED:]
-    changed = Total(total.orders + 1, total.cents + event.total, last)
-    if entry is None:
-        await ctx.state.create("total", changed)
-    else:
-        await ctx.state.update("total", changed, entry.revision)
+    last = (*total.last, entry_id)[-REMEMBERED:]
+    await ctx.state.put("total", Total(total.orders + orders, total.cents + cents, last))
+
+
+@service.reset
+async def reset(ctx: Context) -> None:
+    """Close the books of one tenant before a replay writes them anew."""
+    await ctx.state.clear()
 
 
 @service.request("total", public=True)

@@ -46,13 +46,20 @@ class OrderPlaced(Struct, frozen=True):
     total: int
 
 
+class Correction(Struct, frozen=True):
+    """A change of a total by hand, in cents."""
+
+    cents: int
+    reason: str = ""
+
+
 class Total(Struct, frozen=True):
     """What a tenant has sold so far; `cents` in all its `orders`."""
 
     orders: int = 0
     cents: int = 0
     last: tuple[str, ...] = ()
-    """Ids of the latest orders, so that one that is delivered twice counts once."""
+    """Ids of the latest entries, so that one that is delivered twice counts once."""
 
 
 class TotalAnswer(Struct, frozen=True):

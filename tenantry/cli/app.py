@@ -17,6 +17,8 @@ from tenantry.cli import (
     mesh,
     messages,
     nats,
+    recover,
+    replay,
     run,
     services,
     status,
@@ -83,6 +85,15 @@ _command(
     "generate | tenantry publish acme orders.import - --id batch-17",
 )
 _commands(_TENANTS, journal.app)
+_commands(_TENANTS, replay.app)
+_command(
+    _TENANTS,
+    recover.recover,
+    "tenantry recover acme --until 2026-11-21T08:00:00Z",
+    "tenantry recover acme --until 4711 --service ledger   # before message 4711",
+    "tenantry recover acme --skip 4711 --yes               # everything but that one",
+    "tenantry recover acme --back",
+)
 _commands(_TENANTS, dead.app)
 _command(
     _TENANTS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -15,6 +14,7 @@ import msgspec
 from cyclopts import App, Group, Parameter
 
 from tenantry.cli import connection, loop, moment, output, progress
+from tenantry.cli.confirm import confirm
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output
@@ -246,12 +246,7 @@ def _confirm(verb: str, letters: Sequence[Letter]) -> None:
         return
     tenants = len({letter.tenant for letter in letters})
     question = f"{verb} {_count(len(letters))} of {tenants} tenant{'s' * (tenants > 1)}"
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question}? That wants a yes", hint="give --yes, or use a terminal")
-    sys.stderr.write(f"{question}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise UsageError("nothing was done")
+    confirm(question)
 
 
 # --- doing ----------------------------------------------------------------------------------------
