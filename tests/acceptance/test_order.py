@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -45,10 +47,7 @@ async def write(ctx: Context, entry: Entry) -> None:
     if entry.number not in diary.numbers:
         diary.numbers.append(entry.number)
         diary.writers.append(os.getpid())
-        if found:
-            await ctx.state.update("diary", diary, found.revision)
-        else:
-            await ctx.state.create("diary", diary)
+        await ctx.state.put("diary", diary)
 
 
 @service.request("read", public=True)
@@ -59,13 +58,40 @@ async def read(ctx: Context) -> Diary:
 '''
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_the_heir_of_a_worker_goes_on_where_it_ended(number: int, tmp_path: Path) -> None:
-    cli = Cli(tmp_path)
+class Writing:
+    """One tenant's commands, and who writes them down."""
+
+    def __init__(self, acme: Client) -> None:
+        self.acme = acme
+
+    async def send(self) -> None:
+        for index in range(COUNT):
+            await self.acme.publish("diary.write", {"number": index})
+
+    async def diary(self) -> dict[str, list[int]]:
+        while True:
+            try:
+                return await self.acme.request("diary.read", timeout=2.0)
+            except errors.Rejection:  # it was with the worker that died, or sleeps
+                continue
+
+    async def begun(self) -> bool:
+        return len((await self.diary())["numbers"]) > COUNT / 8
+
+    async def done(self) -> bool:
+        return len((await self.diary())["numbers"]) == COUNT
+
+    async def writer(self) -> int:
+        return (await self.diary())["writers"][-1]
+
+
+@asynccontextmanager
+async def writing(folder: Path) -> AsyncIterator[Writing]:
+    """Two replicas that write down what one tenant sends."""
+    cli = Cli(folder)
     cli.write("diary.py", SERVICE)
     with cli.up("--replicas", "2", "diary:service"):
-        state = StateFolder(tmp_path / ".tenantry")
+        state = StateFolder(folder / ".tenantry")
         running = state.running()
         assert running is not None
         control = state.operator / "creds" / "control.creds"
@@ -73,25 +99,39 @@ async def test_the_heir_of_a_worker_goes_on_where_it_ended(number: int, tmp_path
             _, text = await ctl.create("acme", plan="business")
         creds = cli.write("acme.creds", text)
         async with await Client.connect(running.url, creds=creds) as acme:
-            for index in range(COUNT):
-                await acme.publish("diary.write", {"number": index})
+            yield Writing(acme)
 
-            async def written() -> int:
-                try:
-                    return len((await acme.request("diary.read", timeout=2.0))["numbers"])
-                except errors.Rejection:  # it was with the worker that died
-                    return 0
 
-            async def begun() -> bool:
-                return await written() > COUNT / 8
-
-            async def done() -> bool:
-                return await written() == COUNT
-
-            await eventually(begun)
-            writer = (await acme.request("diary.read"))["writers"][-1]
-            os.kill(writer, number)
-            await eventually(done, within=60.0, every=0.5)
-            diary = await acme.request("diary.read")
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_the_heir_of_a_worker_goes_on_where_it_ended(number: int, tmp_path: Path) -> None:
+    async with writing(tmp_path) as it:
+        await it.send()
+        await eventually(it.begun)
+        os.kill(await it.writer(), number)
+        await eventually(it.done, within=60.0, every=0.5)
+        diary = await it.diary()
     assert diary["numbers"] == list(range(COUNT))
     assert len(set(diary["writers"])) > 1, json.dumps(diary["writers"])
+
+
+@pytest.mark.slow
+async def test_a_worker_that_wakes_up_after_it_was_replaced_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with writing(tmp_path) as it:
+        await it.send()
+        await eventually(it.begun)
+        asleep = await it.writer()
+        os.kill(asleep, signal.SIGSTOP)
+
+        async def replaced() -> bool:
+            return await it.writer() != asleep
+
+        try:
+            await eventually(replaced, within=60.0)
+        finally:
+            os.kill(asleep, signal.SIGCONT)
+        await eventually(it.done, within=60.0, every=0.5)
+        diary = await it.diary()
+    assert diary["numbers"] == list(range(COUNT))
