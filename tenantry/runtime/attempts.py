@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -15,6 +15,7 @@ from tenantry.context.turn import Turn
 from tenantry.errors import DeadlineExceeded, LaneLost, Rejection, Superseded
 from tenantry.runtime.dispatch import Dispatcher, Incoming, Permanent
 from tenantry.service.handler import Handler
+from tenantry.wire import trace
 
 GRACE = 15.0
 """What a run may take beyond its handler's timeout: for what it publishes, and its clean-up."""
@@ -68,7 +69,7 @@ class Attempts:
                 return Result(
                     Outcome.FAILED, DeadlineExceeded(f"{handler.name} hangs and ignores its end")
                 )
-        return _result(task, turn)
+        return _result(task, turn, handler, delivery)
 
     async def reset(
         self, tenant: str, hook: Callable[[Context], Awaitable[None]], turn: Turn
@@ -89,16 +90,27 @@ class Attempts:
             task.exception()  # seen
 
 
-def _result(task: asyncio.Task[None], turn: Turn) -> Result:
+def _result(task: asyncio.Task[None], turn: Turn, handler: Handler, delivery: Delivery) -> Result:
     try:
         task.result()
     except LaneLost:
         return Result(Outcome.LOST)
     except Superseded:
+        if not turn.valid:
+            return Result(Outcome.LOST)
         # While the lane is ours nothing later runs before: this one has been handled already.
-        return Result(Outcome.DONE if turn.valid else Outcome.LOST)
+        log.warning("handled before", action=handler.name, seq=delivery.seq)
+        return Result(Outcome.DONE)
     except Permanent as permanent:
         return Result(Outcome.HOPELESS, permanent.rejection)
     except Rejection as rejection:
         return Result(Outcome.FAILED, rejection)
     return Result(Outcome.DONE)
+
+
+def about(message: Incoming, seq: int) -> dict[str, Any]:
+    """What a log line says of a stored message."""
+    _, _, tenant, action = message.subject.split(".", 3)
+    hop = trace.extract(message.headers)
+    found = {"action": action, "tenant": tenant, "seq": seq}
+    return found if hop is None else {**found, "trace_id": hop.trace_id}

@@ -24,7 +24,7 @@ from tenantry.bus.jetstream import Delivery, StoredMessage
 from tenantry.bus.scan import scan
 from tenantry.errors import JetStreamError, LaneLost, Rejection
 from tenantry.messages import Cursor
-from tenantry.runtime.attempts import Outcome
+from tenantry.runtime.attempts import Outcome, about
 from tenantry.runtime.replaying import Replaying, is_due
 from tenantry.service.handler import Handler
 from tenantry.wire import headers
@@ -261,9 +261,7 @@ class Behind:
         pause, now = handler.retry.pause(delivery.attempt), time.time()
         log.warning(
             "will retry",
-            tenant=self._tenant,
-            action=handler.name,
-            seq=message.seq,
+            **about(message, message.seq),
             attempt=delivery.attempt,
             after=round(pause, 2),
             code=why.code,

@@ -9,9 +9,8 @@ its later ones over, and nobody else waits. See docs/decisions/0009-a-tenant-apa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,26 +19,27 @@ import structlog
 
 from tenantry import streams, subjects, tasks
 from tenantry.bus import Bus, Message, Pull
-from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.turn import Turn
 from tenantry.errors import JetStreamError, Rejection, UnknownAction
 from tenantry.messages import Cursor, Replay
 from tenantry.rows import Rows
 from tenantry.runtime import journal
-from tenantry.runtime.attempts import Attempts, Outcome
+from tenantry.runtime.attempts import Attempts, Outcome, about
 from tenantry.runtime.behind import Apart, Behind
+from tenantry.runtime.consumer import Consumer
 from tenantry.runtime.letters import Letters
 from tenantry.runtime.replaying import is_due
+from tenantry.runtime.unordered import Unordered
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
-from tenantry.wire import headers, trace
+from tenantry.wire import headers
 
 ACK, NAK, PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 _SLOTS = 16
 _SETTLE = 0.2
+_POLL = 0.1
 _AGAIN = 0.5
-_UNORDERED_WAITS = 2.0
 _KNOCK = 2.0
 _SWEEP = 5.0
 _REMEMBERED = 2048
@@ -87,8 +87,9 @@ class Lane:
         self.cursors = cursors
         self.replays = replays
         self.letters = Letters(bus, service.name)
+        self._unordered = Unordered(self)
         self.partition = partition
-        self._consumer = journal.lane_name(service.name, partition)
+        self.consumer = Consumer(bus, service.name, partition)
         self._slots = min(_SLOTS, service.concurrency)
         self._tell_lost = lost
         self._tenants: dict[str, _Tenant] = {}
@@ -98,8 +99,9 @@ class Lane:
         """The latest sequences that were settled: their acknowledgement may get lost."""
         self._pull: Pull | None = None
         self._leaving = False
+        self._term = 0
+        self._pin = ""
         self._settled = asyncio.Event()
-        self._settled_pin = ""
         self._settling: asyncio.Task[None] | None = None
         self._ticker: asyncio.Task[None] | None = None
 
@@ -117,7 +119,7 @@ class Lane:
         pull = Pull(
             self.bus,
             streams.JOURNAL,
-            self._consumer,
+            self.consumer.name,
             receive=self._receive,
             room=lambda: 0 if self._leaving else self._slots - len(self._live),
             lost=self._on_lost,
@@ -139,19 +141,18 @@ class Lane:
         self._settled.set()
         self._pull.wake()
         await self._finish(deadline)
-        await tasks.end(self._settling)
         if self._live:
             await self._pull.quiet()
-        before = await self._pinned()
+        before = await self.consumer.pinned()
         await self._pull.stop()
-        await tasks.end(self._ticker)
+        await tasks.end(self._ticker, self._settling)
         if self.bus.connected:  # else they come again by themselves
             for reply in self._live:
                 await self._say(reply, NAK)
         self._live.clear()
         self._tenants.clear()
-        await self._let_go(self._pull, before)
-        self._pull, self._leaving, self._settled_pin = None, False, ""
+        await self.consumer.let_go(self._pull.pin, before)
+        self._pull, self._leaving, self._pin = None, False, ""
         self._settled.clear()
 
     async def _finish(self, deadline: float) -> None:
@@ -166,34 +167,6 @@ class Lane:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=2.0)
-
-    async def _let_go(self, pull: Pull, before: str) -> None:
-        """Give up the pin, whether we knew of it or not.
-
-        Our last pulls stand in the server's queue until they expire, and one of them may get the
-        pin though nobody listens there any more. Asking for the pin also clears them out.
-        """
-        pinned = await self._pinned()
-        if pinned and (pinned == pull.pin or pinned != before):
-            with contextlib.suppress(Rejection, JetStreamError):
-                await js.api(
-                    self.bus,
-                    f"CONSUMER.UNPIN.{streams.JOURNAL}.{self._consumer}",
-                    {"group": journal.GROUP},
-                    timeout=1.0,
-                )
-
-    async def _pinned(self) -> str:
-        """The pin that the server has given to some reader of this lane, if any."""
-        with contextlib.suppress(Rejection, JetStreamError):
-            groups = (await self.info(timeout=1.0)).get("priority_groups") or [{}]
-            return str(groups[0].get("pinned_client_id", ""))
-        return ""
-
-    async def info(self, *, timeout: float = 5.0) -> dict[str, Any]:
-        """What the server says of the consumer."""
-        path = f"CONSUMER.INFO.{streams.JOURNAL}.{self._consumer}"
-        return await js.api(self.bus, path, timeout=timeout)
 
     def made_anew(self) -> None:
         """The consumer was gone and delivers from the start again: what it delivers is new."""
@@ -216,11 +189,10 @@ class Lane:
 
     def turn(self, seq: int, *, ordered: bool = True, row: Cursor, **more: Any) -> Turn:
         """A turn that counts as long as the lane is ours without a break."""
-        pull = self._pull
-        pin = pull.pin if pull is not None else ""
+        term = self._term
 
         def held() -> bool:
-            return self._pull is pull and pull is not None and pull.pin == pin and self.holds()
+            return self._term == term and self.holds()
 
         more.setdefault("generation", row.generation)
         return Turn(held, seq=seq, epoch=row.epoch, ordered=ordered, **more)
@@ -231,18 +203,17 @@ class Lane:
         seq = Delivery.of(message).seq
         _, _, name, action = message.subject.split(".", 3)
         pull = self._pull
-        if pull is not None and pull.pin != self._settled_pin:
-            self._settle_in(pull.pin)
+        if pull is not None and pull.pin != self._pin:
+            self._pin = pull.pin
+            self._begin_term()
         only = message.headers.get(headers.ONLY) if message.headers else None
         if name.startswith("_") or seq in self._done or only not in (None, self.service.name):
-            self._settle_now(message, seq)
+            self._aside(self.settle(message))
             return
         handler = self.handlers.get(action)
         if handler is not None and not handler.ordered:
             self._live[message.reply] = message
-            task = asyncio.create_task(self._serve_alone(name, seq, message, handler))
-            self._alone.add(task)
-            task.add_done_callback(self._alone.discard)
+            self._aside(self._unordered.serve(name, message, handler, self._settled))
             return
         tenant = self._tenants.setdefault(name, _Tenant())
         if seq == tenant.running:
@@ -254,32 +225,47 @@ class Lane:
         if tenant.task is None:
             tenant.task = asyncio.create_task(self._serve(name, tenant))
 
-    def _settle_in(self, pin: str) -> None:
-        """A term begins: what came in an earlier one may be in other hands, so it is let go."""
-        self._settled_pin = pin
+    def _begin_term(self) -> None:
+        """What came before may be in other hands, or comes again: let go of all of it.
+
+        A term begins with a new pin, and whenever something had to be dropped: its tenant's later
+        messages must not run before it has come again.
+        """
+        self._term += 1
         self._settled.clear()
+        dropped = list(self._live)
+        self._live.clear()
         for tenant in self._tenants.values():
-            for message in tenant.held.values():
-                self._live.pop(message.reply, None)
             tenant.held.clear()
+            tenant.running = 0
         if self._settling is not None:
             self._settling.cancel()
-        self._settling = asyncio.create_task(self._settle())
+        if not self._leaving:
+            self._settling = asyncio.create_task(self._settle(dropped))
 
-    async def _settle(self) -> None:
-        """Let what was given back arrive, and learn what the former reader has written.
+    async def _settle(self, dropped: list[str]) -> None:
+        """Let what is outstanding come again, and learn what the former reader has written.
 
-        nats-server turns its queue of redeliveries round while no reader takes from it, so that
-        the first ones may come last; what is held is put in order again.
+        It comes before anything new. nats-server turns its queue of redeliveries round while no
+        reader takes from it, so the first ones may come last: what is held is put in order again.
         """
+        while not self.holds():  # noqa: ASYNC110  (time itself decides)
+            await asyncio.sleep(_POLL)
+        for reply in dropped:  # ours to give back: whoever else has one has lost the lane
+            await self._say(reply, NAK)
         await asyncio.sleep(_SETTLE)
+        end = time.monotonic() + journal.ACK_WAIT + _AGAIN
         while True:
             try:
+                missing = await self.consumer.outstanding() > len(self._live)
+                if missing and time.monotonic() < end and len(self._live) < self._slots:
+                    await asyncio.sleep(_POLL)
+                    continue
                 await self.cursors.sync()
                 await self.replays.sync()
                 break
             except (Rejection, JetStreamError, TimeoutError) as error:
-                log.warning("lane waits", consumer=self._consumer, why=str(error))
+                log.warning("lane waits", consumer=self.consumer.name, why=str(error))
                 await asyncio.sleep(_AGAIN)
         self._settled.set()
         for name in self._apart():
@@ -338,7 +324,7 @@ class Lane:
         """Handle one message and settle it; one that fails sets its tenant apart."""
         row = self.cursors.of(name)
         if not self.holds():
-            self._live.pop(message.reply, None)  # it comes again, to whoever reads the lane then
+            self._begin_term()  # it comes again, to whoever reads the lane then
             return
         if row.behind or seq < row.next:
             await self._pass_over(name, tenant, seq, message)
@@ -348,25 +334,27 @@ class Lane:
             await self._set_apart(name, tenant, seq, message, self.unknown(message.subject))
             return
         delivery = Delivery.of(message)
-        result = await self.attempts.run(handler, message, delivery, self.turn(seq, row=row))
-        if result.outcome is Outcome.LOST:
-            self._live.pop(message.reply, None)
-        elif result.why is None:
-            await self._settle_message(message, seq)
+        turn = self.turn(seq, row=row)
+        outcome, why = await self.attempts.run(handler, message, delivery, turn)
+        if outcome is Outcome.DONE:
+            await self.settle(message)
+        elif why is None or not turn.valid:
+            if message.reply in self._live:  # else a new term has begun already
+                self._begin_term()
         else:
-            gone = result.outcome is Outcome.HOPELESS or handler.retry.tries == 1
-            if not gone or not await self._lay_down(message, delivery, result.why):
-                await self._set_apart(name, tenant, seq, message, result.why)
+            gone = outcome is Outcome.HOPELESS or handler.retry.tries == 1
+            if gone and await self.lay_down(message, why):
+                await self.settle(message)
             else:
-                await self._settle_message(message, seq)
+                await self._set_apart(name, tenant, seq, message, why)
 
     async def _pass_over(self, name: str, tenant: _Tenant, seq: int, message: Message) -> None:
         """What is read apart, or has been: the journal keeps it."""
         if tenant.behind is not None and not await tenant.behind.passed(seq):
-            self._live.pop(message.reply, None)
+            self._begin_term()
             return
         tenant.passed = max(tenant.passed, seq)
-        await self._settle_message(message, seq)
+        await self.settle(message)
         self.look(name)
 
     async def _set_apart(
@@ -399,53 +387,20 @@ class Lane:
                 continue
             log.warning(
                 "will retry",
-                **about(message.subject, message.headers, seq),
+                **about(message, seq),
                 attempt=1,
                 after=round(pause, 2),
                 code=why.code,
             )
             tenant.passed = max(tenant.passed, seq)
-            await self._settle_message(message, seq)
+            await self.settle(message)
             self.look(name)
             return
-        self._live.pop(message.reply, None)
+        self._begin_term()
 
-    async def _serve_alone(self, name: str, seq: int, message: Message, handler: Handler) -> None:
-        """Handle a message that no order binds: NATS itself delivers it again after a pause."""
-        await self._settled.wait()
-        delivery = Delivery.of(message)
-        row = self.cursors.of(name)
-        replay = self.replays.of(name)
-        if self._leaving or not self.holds():
-            self._live.pop(message.reply, None)
-            return
-        if replay is not None and replay.generation is None and is_due(replay):
-            await self._give_back(message, _UNORDERED_WAITS)
-            return
-        turn = self.turn(seq, ordered=False, row=row)
-        outcome, why = await self.attempts.run(handler, message, delivery, turn)
-        if outcome is Outcome.LOST:
-            self._live.pop(message.reply, None)
-        elif why is None:
-            await self._settle_message(message, seq)
-        elif outcome is Outcome.HOPELESS or delivery.attempt >= handler.retry.tries:
-            if await self._lay_down(message, delivery, why):
-                await self._settle_message(message, seq)
-            else:
-                await self._give_back(message, handler.retry.most)
-        else:
-            pause = handler.retry.pause(delivery.attempt)
-            log.warning(
-                "will retry",
-                **about(message.subject, message.headers, seq),
-                attempt=delivery.attempt,
-                after=round(pause, 2),
-                code=why.code,
-            )
-            await self._give_back(message, pause)
-
-    async def _lay_down(self, message: Message, delivery: Delivery, why: Rejection) -> bool:
+    async def lay_down(self, message: Message, why: Rejection) -> bool:
         """Make a dead letter of a message; False where that can't be done now."""
+        delivery = Delivery.of(message)
         try:
             await self.letters.lay(message, delivery, why)
         except (Rejection, JetStreamError) as error:
@@ -459,36 +414,39 @@ class Lane:
 
     # --- telling the journal -------------------------------------------------------------------
 
-    async def _settle_message(self, message: Message, seq: int) -> None:
+    def let_go(self, message: Message) -> None:
+        """Say nothing of a message: it comes again by itself."""
         self._live.pop(message.reply, None)
-        self._remember(seq)
+
+    async def settle(self, message: Message) -> None:
+        """Acknowledge a message."""
+        self._live.pop(message.reply, None)
+        self._done[Delivery.of(message).seq] = None
+        if len(self._done) > _REMEMBERED:
+            del self._done[next(iter(self._done))]
         await self._say(message.reply, ACK)
         if self._pull is not None:
             self._pull.wake()
 
-    def _settle_now(self, message: Message, seq: int) -> None:
-        task = asyncio.create_task(self._settle_message(message, seq))
-        self._alone.add(task)
-        task.add_done_callback(self._alone.discard)
-
-    def _remember(self, seq: int) -> None:
-        self._done[seq] = None
-        if len(self._done) > _REMEMBERED:
-            del self._done[next(iter(self._done))]
-
-    async def _give_back(self, message: Message, delay: float) -> None:
+    async def give_back(self, message: Message, delay: float) -> None:
         """Give a message back, to be delivered anew after `delay` seconds."""
         self._live.pop(message.reply, None)
         await self._say(message.reply, NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode())
         if self._pull is not None:
             self._pull.wake()
 
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside what runs in order."""
+        task = asyncio.create_task(work)
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
+
     async def _say(self, reply: str, verdict: bytes) -> None:
         """An ack that does not get through means a redelivery, which the ids make harmless."""
         try:
             await self.bus.publish(reply, verdict)
         except Rejection as rejection:
-            log.warning("ack lost", consumer=self._consumer, why=str(rejection))
+            log.warning("ack lost", consumer=self.consumer.name, why=str(rejection))
 
     async def _tick(self) -> None:
         """Tell the journal that what is held or runs is still in hands; see to who is apart."""
@@ -507,7 +465,7 @@ class Lane:
                     knocked = now
                     await journal.knock(self.bus, self.service.name, self.partition)
             except (Rejection, JetStreamError) as error:
-                log.warning("lane not seen to", consumer=self._consumer, why=str(error))
+                log.warning("lane not seen to", consumer=self.consumer.name, why=str(error))
 
     async def _sweep(self) -> None:
         """Look after tenants apart, and forget the rows that the lane has come past."""
@@ -517,7 +475,7 @@ class Lane:
         stale = [n for n in rows if (row := self.cursors.of(n)).next and not row.behind]
         if not stale:
             return
-        floor = (await self.info())["ack_floor"]["stream_seq"]
+        floor = await self.consumer.floor()
         for name in stale:
             await self.cursors.change(name, lambda row: _forgotten(row, floor))
 
@@ -527,11 +485,3 @@ def _forgotten(row: Cursor, floor: int) -> Cursor:
     if row.behind or row.next > floor + 1:
         return row
     return Cursor(epoch=row.epoch, generation=row.generation, former=row.former)
-
-
-def about(subject: str, fields: Mapping[str, str] | None, seq: int) -> dict[str, Any]:
-    """What a log line says of a stored message."""
-    _, _, tenant, action = subject.split(".", 3)
-    hop = trace.extract(fields)
-    found = {"action": action, "tenant": tenant, "seq": seq}
-    return found if hop is None else {**found, "trace_id": hop.trace_id}

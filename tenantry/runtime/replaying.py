@@ -129,7 +129,7 @@ class Replaying:
     async def _set_apart(self, epochs: int) -> None:
         """From here on the tenant's live messages wait; those that are behind us are done with."""
         async with self._apart.lock:
-            delivered = int((await self._lane.info())["delivered"]["stream_seq"])
+            delivered = await self._lane.consumer.delivered()
             first = min(self._apart.held, default=delivered + 1)
 
             def apart(row: Cursor) -> Cursor:
