@@ -9,6 +9,7 @@ its later ones over, and nobody else waits. See docs/decisions/0009-a-tenant-apa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ ACK, NAK, PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 _SLOTS = 16
 _SETTLE = 0.2
 _POLL = 0.1
+_GATHER = 2.0
+_MOST = 256
 _AGAIN = 0.5
 _KNOCK = 2.0
 _SWEEP = 5.0
@@ -102,6 +105,8 @@ class Lane:
         self._term = 0
         self._pin = ""
         self._settled = asyncio.Event()
+        self._missing: int | None = None
+        """While a term begins, how many messages have to come again before anything new may."""
         self._settling: asyncio.Task[None] | None = None
         self._ticker: asyncio.Task[None] | None = None
 
@@ -121,13 +126,18 @@ class Lane:
             streams.JOURNAL,
             self.consumer.name,
             receive=self._receive,
-            room=lambda: 0 if self._leaving else self._slots - len(self._live),
+            room=self._room,
             lost=self._on_lost,
             group=journal.GROUP,
         )
         await pull.start()
         self._pull = pull
         self._ticker = asyncio.create_task(self._tick())
+
+    def _room(self) -> int:
+        """How many messages may come: while a term begins only what is still missing."""
+        limit = self._slots if self._missing is None else self._missing
+        return 0 if self._leaving else limit - len(self._live)
 
     async def leave(self, deadline: float) -> None:
         """Stop to read: finish what runs until `deadline` (loop time), give back the rest.
@@ -154,6 +164,7 @@ class Lane:
         await self.consumer.let_go(self._pull.pin, before)
         self._pull, self._leaving, self._pin = None, False, ""
         self._settled.clear()
+        self._missing = None
 
     async def _finish(self, deadline: float) -> None:
         """Wait for what runs, and cut off what does not end in time."""
@@ -233,6 +244,7 @@ class Lane:
         """
         self._term += 1
         self._settled.clear()
+        self._missing = 0
         dropped = list(self._live)
         self._live.clear()
         for tenant in self._tenants.values():
@@ -253,23 +265,43 @@ class Lane:
             await asyncio.sleep(_POLL)
         for reply in dropped:  # ours to give back: whoever else has one has lost the lane
             await self._say(reply, NAK)
-        await asyncio.sleep(_SETTLE)
-        end = time.monotonic() + journal.ACK_WAIT + _AGAIN
-        while True:
-            try:
-                missing = await self.consumer.outstanding() > len(self._live)
-                if missing and time.monotonic() < end and len(self._live) < self._slots:
-                    await asyncio.sleep(_POLL)
-                    continue
-                await self.cursors.sync()
-                await self.replays.sync()
-                break
-            except (Rejection, JetStreamError, TimeoutError) as error:
-                log.warning("lane waits", consumer=self.consumer.name, why=str(error))
-                await asyncio.sleep(_AGAIN)
+        await self._gather(len(dropped))
+        self._missing = None
+        await self._learn()
         self._settled.set()
         for name in self._apart():
             self.look(name)
+
+    async def _gather(self, dropped: int) -> None:
+        """Wait until all that is not acknowledged is in our hands.
+
+        What a former reader had comes again when ACK_WAIT is over, and before anything new.
+        """
+        began = time.monotonic()
+        self._missing = dropped
+        while (waited := time.monotonic() - began) < journal.ACK_WAIT + _GATHER:
+            self._wake()
+            await asyncio.sleep(_SETTLE)
+            with contextlib.suppress(Rejection, JetStreamError):
+                outstanding = await self.consumer.outstanding()
+                if outstanding <= len(self._live):
+                    return
+                if waited > journal.ACK_WAIT:
+                    self._missing = min(outstanding, _MOST)
+        if all(handler.ordered for handler in self.handlers.values()):
+            log.warning("not all came again", consumer=self.consumer.name)
+
+    async def _learn(self) -> None:
+        """Know what the former reader has written of tenants apart."""
+        while True:
+            try:
+                await self.cursors.sync()
+                await self.replays.sync()
+            except (Rejection, JetStreamError, TimeoutError) as error:
+                log.warning("lane waits", consumer=self.consumer.name, why=str(error))
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     def _apart(self) -> list[str]:
         """The tenants of this partition that are to be read apart."""
@@ -312,8 +344,7 @@ class Lane:
         finally:
             tenant.task = None
             self._forget_idle(name, tenant)
-            if self._pull is not None:
-                self._pull.wake()
+            self._wake()
 
     def _forget_idle(self, name: str, tenant: _Tenant) -> None:
         idle = tenant.task is None and not tenant.held and tenant.behind is None
@@ -414,6 +445,10 @@ class Lane:
 
     # --- telling the journal -------------------------------------------------------------------
 
+    def _wake(self) -> None:
+        if self._pull is not None:
+            self._pull.wake()
+
     def let_go(self, message: Message) -> None:
         """Say nothing of a message: it comes again by itself."""
         self._live.pop(message.reply, None)
@@ -425,15 +460,13 @@ class Lane:
         if len(self._done) > _REMEMBERED:
             del self._done[next(iter(self._done))]
         await self._say(message.reply, ACK)
-        if self._pull is not None:
-            self._pull.wake()
+        self._wake()
 
     async def give_back(self, message: Message, delay: float) -> None:
         """Give a message back, to be delivered anew after `delay` seconds."""
         self._live.pop(message.reply, None)
         await self._say(message.reply, NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode())
-        if self._pull is not None:
-            self._pull.wake()
+        self._wake()
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside what runs in order."""
