@@ -1,7 +1,7 @@
 """The streams of the mesh: what JetStream keeps, and how.
 
-`JOURNAL` holds every admitted command and event, `DEAD` what a service gave up on, the `KV_*`
-streams the buckets (ADR-8).
+`JOURNAL` holds every admitted command and event, `DEAD` what a service gave up on, `SCHEDULES` what
+is sent later and `TIMERS` when, the `KV_*` streams the buckets (ADR-8).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from tenantry import subjects
 
 JOURNAL = "JOURNAL"
 DEAD = "DEAD"
+SCHEDULES = "SCHEDULES"
+TIMERS = "TIMERS"
 
 BUCKETS = {
     "tenants": 64,
@@ -55,6 +57,15 @@ class DeadLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Bytes on disk; -1 for no limit."""
     max_age: float = 0.0
     """Oldest dead letter, seconds; 0 keeps it until somebody decides."""
+    replicas: int = 1
+    """Copies in a cluster: 1, 3 or 5."""
+
+
+class ScheduleLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much may wait for its time (`[schedules]` in mesh.toml). When full, it refuses."""
+
+    max_bytes: int = 1024**3
+    """Bytes on disk; -1 for no limit."""
     replicas: int = 1
     """Copies in a cluster: 1, 3 or 5."""
 
@@ -105,6 +116,46 @@ def dead_config(limits: DeadLimits) -> dict[str, Any]:
         "max_age": int(limits.max_age * _SECOND),
         "num_replicas": limits.replicas,
         "allow_direct": True,
+    }
+
+
+def schedules_config(limits: ScheduleLimits, journal: JournalLimits) -> dict[str, Any]:
+    """Commands that wait for their time; each stays until the journal has it."""
+    return {
+        "name": SCHEDULES,
+        "subjects": ["schedule.*.*.*"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "max_bytes": limits.max_bytes,
+        # Less than the journal's, so that it will take what was taken here.
+        "max_msg_size": max(journal.max_message - 1024, journal.max_message // 2),
+        "num_replicas": limits.replicas,
+        "duplicate_window": int(journal.dedup_window * _SECOND),
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+    }
+
+
+def timers_config(limits: ScheduleLimits) -> dict[str, Any]:
+    """One timer for each schedule, which nats-server turns into a message of `due.` (ADR-51).
+
+    A stream with timers can't refuse when it is full, it forgets: so it has no limit of its own,
+    and holds no bodies. What is due goes when it has been seen to.
+    """
+    return {
+        "name": TIMERS,
+        "subjects": ["timer.*.*.*", "due.*.*.*"],
+        "storage": "file",
+        "retention": "workqueue",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_bytes": -1,
+        "num_replicas": limits.replicas,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_msg_schedules": True,
     }
 
 

@@ -6,6 +6,9 @@
     request.<tenant>.<service>.<action>    MESH: an admitted request (core NATS)
     journal.<p>.<tenant>.<service>.<action>  how the journal stores what was `tenant.…`
     dead.<tenant>.<service>.<seq>          MESH: what a service gave up on
+    schedule.<tenant>.<service>.<id>       MESH: a command that `service` sends later
+    timer.<tenant>.<service>.<id>          MESH: when that is, for nats-server
+    due.<tenant>.<service>.<id>            MESH: nats-server's word that the time has come
     platform.<service>.<action>            MESH: the control plane's own requests, no tenant
 
 NATS itself lets wildcards and empty tokens through in publishes, so these checks are what keeps
@@ -26,6 +29,7 @@ MAX_NAME = 63
 
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,61}[a-z0-9])?", re.ASCII)
+_SCHEDULE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NUMBER = r"(?:0|[1-9]\d{0,8})"
 _PRE = r"(?:0|[1-9]\d{0,63}|\d*[a-z-][0-9a-z-]*)"
 _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRE}(?:\.{_PRE})*)?", re.ASCII)
@@ -52,6 +56,11 @@ def is_tenant(value: str) -> bool:
 def is_name(value: str) -> bool:
     """Whether `value` can name a service or an action: `[a-z][a-z0-9_]*`, at most 63 long."""
     return _NAME.fullmatch(value) is not None
+
+
+def is_schedule(value: str) -> bool:
+    """Whether `value` can be the id of a schedule: 32 hex digits."""
+    return _SCHEDULE.fullmatch(value) is not None
 
 
 def is_version(value: str) -> bool:
@@ -153,6 +162,21 @@ def stored_of(tenant: str, name: str = "*.*") -> str:
 def dead(tenant: str, service: str, seq: int) -> str:
     """Where `service` lays down message `seq` of the journal, which it gave up on."""
     return f"dead.{tenant}.{service}.{seq}"
+
+
+def schedule(tenant: str, service: str, id: str) -> str:  # noqa: A002
+    """Where `service` lays down a command for later; one message a subject."""
+    return f"schedule.{tenant}.{service}.{id}"
+
+
+def timer(tenant: str, service: str, id: str) -> str:  # noqa: A002
+    """Where nats-server is told when a schedule is due."""
+    return f"timer.{tenant}.{service}.{id}"
+
+
+def due(tenant: str, service: str, id: str) -> str:  # noqa: A002
+    """Where nats-server tells that a schedule is due."""
+    return f"due.{tenant}.{service}.{id}"
 
 
 def partition(tenant: str) -> int:

@@ -10,18 +10,21 @@ import hashlib
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import structlog
 
 from tenantry import subjects
+from tenantry.context import schedule
 from tenantry.context.event import Event
+from tenantry.context.schedule import Moment
 from tenantry.context.state import State
 from tenantry.context.token import Claims
 from tenantry.context.turn import Turn, free
 from tenantry.errors import DeclarationError, Hopeless, TenantryError, from_inside
 from tenantry.subjects import Address
-from tenantry.wire import codec
+from tenantry.wire import codec, headers
 from tenantry.wire.trace import Trace
 
 T = TypeVar("T")
@@ -40,7 +43,11 @@ class Staged(NamedTuple):
 
     subject: str
     body: bytes
-    msg_id: str
+    msg_id: str = ""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What it has more than every message has."""
+    timer: Staged | None = None
+    """Of a schedule: what tells nats-server, published when the schedule itself is stored."""
 
 
 class Mesh(Protocol):
@@ -178,15 +185,67 @@ class Context:
             raise DeclarationError(f"{self.service} can't emit {event.service}.{event.name}")
         if not isinstance(body, codec.classes(event.type)):
             raise TypeError(f"{event.name} takes {event.type}, not a {type(body).__name__}")
-        self._stage(Address(self.tenant, self.service, event.name), body, on_replay)
+        to = Address(self.tenant, self.service, event.name)
+        self._stage(self._message(to, body), on_replay)
 
-    def send(self, command: str, body: Any, *, on_replay: bool = False) -> None:
+    @overload
+    def send(self, command: str, body: Any, *, on_replay: bool = ...) -> None: ...
+
+    @overload
+    def send(
+        self, command: str, body: Any, *, after: float, on_replay: bool = ...
+    ) -> str: ...
+
+    @overload
+    def send(
+        self, command: str, body: Any, *, at: Moment, on_replay: bool = ...
+    ) -> str: ...
+
+    def send(
+        self,
+        command: str,
+        body: Any,
+        *,
+        after: float | None = None,
+        at: Moment | None = None,
+        on_replay: bool = False,
+    ) -> str | None:
         """Send a command (`<service>.<action>`), published when the handler has succeeded.
 
-        A replay sends it only with `on_replay`.
+        With `after` (seconds from now) or `at` (seconds since the epoch, or a datetime with a time
+        zone; what is past is due at once) it reaches its service when that time has come, at most
+        366 days ahead; returns the schedule's id, for :meth:`cancel`. A replay sends it only with
+        `on_replay`. Raises :class:`~tenantry.errors.BadSubject`, and ValueError or TypeError for a
+        time that can't be.
         """
         self._check()
-        self._stage(Address(self.tenant, *subjects.split_action(command)), body, on_replay)
+        to = Address(self.tenant, *subjects.split_action(command))
+        due = schedule.due_time(after, at, time.time())
+        if due is None:
+            self._stage(self._message(to, body), on_replay)
+            return None
+        name = self._digest(f"schedule\0{self._count}")
+        self._stage(self._later(name, to, body, due), on_replay)
+        return name
+
+    def cancel(self, schedule_id: str, *, on_replay: bool = False) -> None:
+        """Cancel what this service has scheduled for this tenant, when the handler has succeeded.
+
+        Nothing happens where there is no such schedule, or not any more. Raises ValueError for
+        what is no schedule's id. A replay cancels only with `on_replay`.
+        """
+        self._check()
+        if not subjects.is_schedule(schedule_id):
+            raise ValueError(f"{schedule_id[:80]!r} is no schedule's id: give what send() returned")
+        key = (self.tenant, self.service, schedule_id)
+        brief = {headers.TTL: "1s"}  # takes the place of what was there, and goes by itself
+        gone = Staged(subjects.timer(*key), b"", headers=brief)
+        gone = Staged(subjects.schedule(*key), b"", headers=brief, timer=gone)
+        for index, staged in enumerate(self._staged):
+            if staged.subject == gone.subject:
+                self._staged[index] = gone  # the others keep their positions, and so their ids
+                return
+        self._stage(gone, on_replay)
 
     async def request(
         self,
@@ -234,13 +293,26 @@ class Context:
         """Make this the context of the running task."""
         _current.set(self)
 
-    def _stage(self, to: Address, body: Any, on_replay: bool) -> None:
-        index = self._count
+    def _stage(self, staged: Staged, on_replay: bool) -> None:
         self._count += 1  # also for what is held back: ids are the same in a replay
         if self.replaying and not on_replay:
             self.turn.suppressed += 1
-            return
-        self._staged.append(Staged(subjects.journal(to), codec.encode(body), self._id(index)))
+        else:
+            self._staged.append(staged)
+
+    def _message(self, to: Address, body: Any) -> Staged:
+        return Staged(subjects.journal(to), codec.encode(body), self._id(self._count))
+
+    def _later(self, name: str, to: Address, body: Any, due: float) -> Staged:
+        key, index = (self.tenant, self.service, name), self._count
+        fields = schedule.timer(due, subjects.due(*key), f"{self.seq}.{index}")
+        return Staged(
+            subjects.schedule(*key),
+            codec.encode(body),
+            self._id(index),
+            {headers.COMMAND: to.name, headers.DUE: schedule.milliseconds(due)},
+            Staged(subjects.timer(*key), b"", headers=fields),
+        )
 
     def _id(self, index: int) -> str:
         """An id that a redelivery draws again: from the cause, the reader and the position."""

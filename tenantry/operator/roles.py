@@ -93,6 +93,8 @@ _SERVICE = Template(
             "request.*.*.*",
             "tenant.*.*.*",
             "dead.*.*.*",
+            "schedule.*.*.*",
+            "timer.*.*.*",
             TENANT_INBOX,
             ANY_MESH_INBOX,
             SERVICES,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tenantry.errors import SetupError
-from tenantry.streams import DeadLimits, JournalLimits
+from tenantry.streams import DeadLimits, JournalLimits, ScheduleLimits
 
 FILE = "mesh.toml"
 
@@ -32,6 +32,11 @@ dedup_window = 120        # how long a Nats-Msg-Id is remembered, seconds
 max_bytes = 1073741824    # bytes on disk; -1: no limit
 max_age = 0               # oldest one, seconds; 0 keeps them until somebody decides
 replicas = 1              # copies in a cluster: 1, 3 or 5
+
+# Commands that services send later (`tenantry schedules`).
+[schedules]
+max_bytes = 1073741824    # bytes on disk; when it is full, no more are taken; -1: no limit
+replicas = 1              # copies in a cluster: 1, 3 or 5
 """
 
 
@@ -41,6 +46,7 @@ class MeshConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     replicas: Annotated[Literal[1, 3, 5], Meta(description="copies of the buckets")] = 1
     journal: JournalLimits = JournalLimits()
     dead: DeadLimits = DeadLimits()
+    schedules: ScheduleLimits = ScheduleLimits()
 
 
 def load(path: Path) -> MeshConfig:

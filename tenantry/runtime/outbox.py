@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -72,21 +72,39 @@ class Outbox:
                 raise TooLarge(f"{message.subject} has {len(message.body)} bytes")
         fields = {headers.CONTEXT: await self._renewer.token(context)}
         context.trace.inject(fields)
-        if context.claims.retention:
-            fields[headers.TTL] = f"{context.claims.retention}s"
-        acks: list[asyncio.Future[Message]] = []
+        timers = [message.timer for message in staged if message.timer is not None]
         try:
             async with asyncio.timeout(_TIMEOUT):
-                for message in staged:
-                    own = {**fields, headers.MSG_ID: message.msg_id}
-                    acks.append(await js.begin_store(self._bus, message.subject, message.body, own))
-                for ack in acks:
-                    js.stored(await ack)
+                await self._store(
+                    (message, _fields(message, fields, context)) for message in staged
+                )
+                # A timer that is over before its schedule is stored would find nothing.
+                await self._store((timer, dict(timer.headers)) for timer in timers)
         except TimeoutError:
             raise Unavailable("the journal does not answer", retry_after=1.0) from None
         except JetStreamError as error:
             raise Unavailable(f"the journal refuses: {error.message}", retry_after=5.0) from None
+
+    async def _store(self, messages: Iterable[tuple[Staged, dict[str, str]]]) -> None:
+        """Publish them in their order, and return when all are stored."""
+        acks: list[asyncio.Future[Message]] = []
+        try:
+            for message, fields in messages:
+                acks.append(await js.begin_store(self._bus, message.subject, message.body, fields))
+            for ack in acks:
+                js.stored(await ack)
         finally:
             for ack in acks:
                 if not ack.cancel() and not ack.cancelled():
                     ack.exception()  # seen: a second failure says no more than the first
+
+
+def _fields(message: Staged, common: Mapping[str, str], context: Context) -> dict[str, str]:
+    """The headers of one message. A schedule stays as long as it takes: the plan's retention
+    begins when the command itself is in the journal."""
+    fields = {**common, **message.headers}
+    if message.msg_id:
+        fields[headers.MSG_ID] = message.msg_id
+    if context.claims.retention and message.timer is None:
+        fields[headers.TTL] = f"{context.claims.retention}s"
+    return fields

@@ -32,7 +32,18 @@ A header of NATS's own (`Nats-…`) would mean something there, so it is kept un
 FENCE = "Tenant-Fence"
 """On a value of a service's state: how far its tenant's messages had come when it was written."""
 
+COMMAND = "Tenant-Command"
+"""On a schedule: the command it is, `<service>.<action>`."""
+
+DUE = "Tenant-Due"
+"""On a schedule and its timer: when it is due, milliseconds since the epoch."""
+
+ORDER = "Tenant-Order"
+"""On a timer: `<sequence of the cause in the journal>.<position>`, among those due together."""
+
 MSG_ID = "Nats-Msg-Id"
+SCHEDULE = "Nats-Schedule"
+SCHEDULE_TARGET = "Nats-Schedule-Target"
 TTL = "Nats-TTL"
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"

@@ -6,20 +6,16 @@ event under an id made of the revision, so that a repeat within the journal's wi
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 import msgspec
 import structlog
 
-from tenantry import tasks
-from tenantry.bus import Bus, Message, Pull, Table
+from tenantry.bus import Bus, Message, Table
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.token import Minter
-from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import EVENT_OF_CHANGE, Plan, Tenant, TenantEvent
 from tenantry.wire import codec, headers, trace
+from tenantry_workers.tenants.outbox import DurableOutbox
 
 _STREAM = "KV_tenants"
 _CONSUMER = "tenants-events"
@@ -52,34 +48,6 @@ class TenantEvents:
         self._bus = bus
         self._plans = plans
         self._minter = minter
-        self._queue: asyncio.Queue[Message] = asyncio.Queue()
-        self._lost = asyncio.Event()
-        self._pull: Pull | None = None
-        self._mending: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Make the consumer and begin."""
-        await self._ensure()
-        self._pull = Pull(
-            self._bus,
-            _STREAM,
-            _CONSUMER,
-            receive=self._queue.put_nowait,
-            room=lambda: 16 - self._queue.qsize(),
-            lost=self._lost.set,
-        )
-        await self._pull.start()
-        self._task = asyncio.create_task(self._run())
-        self._mending = asyncio.create_task(self._mend())
-
-    async def stop(self) -> None:
-        """Stop; what is not acknowledged comes again."""
-        if self._pull is not None:
-            await self._pull.stop()
-        await tasks.end(self._task, self._mending)
-
-    async def _ensure(self) -> None:
         config = {
             "name": _CONSUMER,
             "durable_name": _CONSUMER,
@@ -89,39 +57,24 @@ class TenantEvents:
             "max_ack_pending": 1,
             "filter_subjects": ["$KV.tenants.>"],
         }
-        await js.ensure_consumer(self._bus, _STREAM, config)
+        self._outbox = DurableOutbox(bus, _STREAM, config, self._publish)
 
-    async def _mend(self) -> None:
-        """Make the consumer again where it is gone; where NATS was only away nothing changes."""
-        while True:
-            await self._lost.wait()
-            self._lost.clear()
-            try:
-                await self._ensure()
-            except (Rejection, JetStreamError) as error:
-                log.warning("consumer of tenants' events not at hand", why=str(error))
-            await asyncio.sleep(_WAIT)
+    async def start(self) -> None:
+        """Make the consumer and begin."""
+        await self._outbox.start()
 
-    async def _run(self) -> None:
-        while True:
-            message = await self._queue.get()
-            verdict = b"+ACK"
-            try:
-                await self._publish(message)
-            except msgspec.MsgspecError as error:
-                log.error("a tenant's record is unreadable", key=message.subject, why=str(error))
-            except (Rejection, JetStreamError) as error:
-                log.warning("event not published yet", key=message.subject, why=str(error))
-                verdict = b'-NAK {"delay": 1000000000}'
-            with contextlib.suppress(Rejection):
-                await self._bus.publish(message.reply, verdict)
-            if self._pull is not None:
-                self._pull.wake()
+    async def stop(self) -> None:
+        """Stop; what is not acknowledged comes again."""
+        await self._outbox.stop()
 
     async def _publish(self, message: Message) -> None:
         if message.headers and "KV-Operation" in message.headers:
             return
-        tenant = _decode(message.data)
+        try:
+            tenant = _decode(message.data)
+        except msgspec.MsgspecError as error:
+            log.error("a tenant's record is unreadable", key=message.subject, why=str(error))
+            return
         action, event = event_of(tenant)
         plan = self._plans.get(tenant.plan)
         retention = plan.retention if plan is not None else 0

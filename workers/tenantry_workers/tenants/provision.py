@@ -9,7 +9,14 @@ from tenantry.bus.jetstream import ensure_stream
 from tenantry.errors import Conflict
 from tenantry.messages import SHIPPED_PLANS, Plan
 from tenantry.runtime.config import MeshConfig
-from tenantry.streams import BUCKETS, bucket_config, dead_config, journal_config
+from tenantry.streams import (
+    BUCKETS,
+    bucket_config,
+    dead_config,
+    journal_config,
+    schedules_config,
+    timers_config,
+)
 
 
 async def provision(bus: Bus, config: MeshConfig) -> None:
@@ -18,6 +25,8 @@ async def provision(bus: Bus, config: MeshConfig) -> None:
         await ensure_stream(bus, bucket_config(name, history=history, replicas=config.replicas))
     await ensure_stream(bus, journal_config(config.journal))
     await ensure_stream(bus, dead_config(config.dead))
+    await ensure_stream(bus, schedules_config(config.schedules, config.journal))
+    await ensure_stream(bus, timers_config(config.schedules))
     plans = Bucket(bus, "plans", Plan)
     for plan in SHIPPED_PLANS:
         with contextlib.suppress(Conflict):  # an operator's own version of it stays

@@ -18,6 +18,7 @@ from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
 from tenantry_workers.tenants.letters import DeadLetterEvents
 from tenantry_workers.tenants.provision import provision
+from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
 
@@ -53,12 +54,14 @@ class TenantsWorker:
             tenants.listen(doors.changed)
             events = TenantEvents(bus, minter, plans)
             letters = DeadLetterEvents(bus, minter, tenants, plans)
-            for part in (plans, tenants, doors, events, letters):
+            keys = KeyTable(bus)
+            due = DueSchedules(bus, minter, keys.ring, tenants, plans)
+            for part in (plans, tenants, keys, doors, events, letters, due):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)
             handlers = TenantsService(store, self._home, doors, tenants, plans, minter)
-            run = ServiceRun(bus, handlers.service(), KeyTable(bus), self.instance)
+            run = ServiceRun(bus, handlers.service(), keys, self.instance)
             await run.start()
             beat = Heartbeat(bus, [run.alive])
             await beat.start()

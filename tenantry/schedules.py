@@ -1,0 +1,223 @@
+"""Commands that wait for their time: what operators and the control plane read, and cancel.
+
+`SCHEDULES` holds each under `schedule.<tenant>.<service>.<id>` until it is in the journal. `TIMERS`
+only tells when: a timer without a schedule does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tenantry import subjects
+from tenantry.bus import Bus, Message, Pull
+from tenantry.bus import jetstream as js
+from tenantry.bus.jetstream import Delivery
+from tenantry.errors import BadSubject, JetStreamError, NotFound, Rejection, Unavailable
+from tenantry.streams import SCHEDULES, TIMERS
+from tenantry.wire import headers
+
+_PATIENCE = 10.0
+_AHEAD = 256
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that waits for its time. Times are seconds since the epoch, `size` is bytes."""
+
+    id: str
+    tenant: str
+    service: str
+    """Who sends it."""
+    command: str
+    due: float
+    stored: float
+    size: int
+
+
+class Kept(NamedTuple):
+    """A schedule with what will be sent."""
+
+    schedule: Schedule
+    seq: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def find(bus: Bus, tenant: str = "*", service: str = "*") -> list[Schedule]:
+    """The schedules of one tenant or all, of one service or all, the next one first."""
+    found = [
+        schedule
+        async for message in _scan(bus, subjects.schedule(tenant, service, "*"))
+        if (schedule := _listed(message)) is not None
+    ]
+    return sorted(found, key=lambda schedule: (schedule.due, schedule.tenant, schedule.id))
+
+
+async def get(bus: Bus, tenant: str, id: str) -> Kept:  # noqa: A002
+    """One schedule; raises :class:`NotFound`, and :class:`BadSubject` for what can't be its id."""
+    _check(id)
+    async for message in _scan(bus, subjects.schedule(tenant, "*", id)):
+        kept = await read(bus, message.subject)
+        if kept is not None:
+            return kept
+    raise _unknown(tenant, id)
+
+
+async def read(bus: Bus, subject: str) -> Kept | None:
+    """What waits under `schedule.<tenant>.<service>.<id>`, or None where nothing does.
+
+    Any copy of the stream may answer first; that there is nothing, only its leader can say.
+    """
+    answer = await bus.call(f"$JS.API.DIRECT.GET.{SCHEDULES}.{subject}")
+    if (kept := _kept(answer)) is not None:
+        return kept
+    try:
+        last = await js.api(bus, f"STREAM.MSG.GET.{SCHEDULES}", {"last_by_subj": subject})
+    except JetStreamError as error:
+        if error.status != js.NOT_FOUND:
+            raise
+        return None
+    answer = await bus.call(
+        f"$JS.API.DIRECT.GET.{SCHEDULES}", msgspec.json.encode({"seq": last["message"]["seq"]})
+    )
+    if (answer.headers or {}).get("Status"):
+        raise Unavailable(f"{subject} is not on all copies yet", retry_after=1.0)
+    return _kept(answer)
+
+
+async def drop(bus: Bus, kept: Kept) -> None:
+    """Remove exactly this one, and not what may have taken its place meanwhile."""
+    where = kept.schedule
+    ask = {
+        "filter": subjects.schedule(where.tenant, where.service, where.id),
+        "seq": kept.seq + 1,
+    }
+    await js.api(bus, f"STREAM.PURGE.{SCHEDULES}", ask)
+
+
+async def cancel(bus: Bus, tenant: str, id: str) -> None:  # noqa: A002
+    """Cancel one schedule; raises :class:`NotFound`, :class:`BadSubject`."""
+    _check(id)
+    subjects.check_tenant(tenant)
+    if not await _purge(bus, tenant, id):
+        raise _unknown(tenant, id)
+
+
+async def erase(bus: Bus, tenant: str) -> int:
+    """Remove all schedules of one tenant, waiting and due; returns how many there were."""
+    return await _purge(bus, subjects.check_tenant(tenant), "*")
+
+
+async def _purge(bus: Bus, tenant: str, id: str) -> int:  # noqa: A002
+    key = (tenant, "*", id)
+    answer = await js.api(
+        bus, f"STREAM.PURGE.{SCHEDULES}", {"filter": subjects.schedule(*key)}, timeout=30
+    )
+    for subject in (subjects.timer(*key), subjects.due(*key)):
+        await js.api(bus, f"STREAM.PURGE.{TIMERS}", {"filter": subject}, timeout=30)
+    return int(answer.get("purged", 0))
+
+
+async def _scan(bus: Bus, filter: str) -> AsyncIterator[Message]:  # noqa: A002
+    """The headers of everything under a subject with wildcards, in the order it was stored."""
+    name = f"scan-{secrets.token_hex(8)}"
+    path = f"CONSUMER.CREATE.{SCHEDULES}.{name}.{filter}"
+    config = {
+        "name": name,
+        "ack_policy": "none",
+        "filter_subject": filter,
+        "headers_only": True,
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": 30_000_000_000,
+    }
+    info = await js.api(bus, path, {"stream_name": SCHEDULES, "config": config})
+    left = int(info.get("num_pending", 0))
+    found: asyncio.Queue[Message] = asyncio.Queue()
+    lost = asyncio.Event()
+    pull = Pull(
+        bus,
+        SCHEDULES,
+        name,
+        receive=found.put_nowait,
+        room=lambda: _AHEAD - found.qsize(),
+        lost=lost.set,
+    )
+    await pull.start()
+    try:
+        while left:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    message = await found.get()
+            except TimeoutError:
+                raise Unavailable(f"{SCHEDULES} can't be read to its end") from None
+            pull.wake()
+            yield message
+            left = Delivery.of(message).pending
+    finally:
+        await pull.stop()
+        await _forget(bus, name)
+
+
+async def _forget(bus: Bus, consumer: str) -> None:
+    try:
+        await js.api(bus, f"CONSUMER.DELETE.{SCHEDULES}.{consumer}", timeout=1)
+    except (Rejection, JetStreamError):
+        return  # it goes by itself, after a while
+
+
+def _listed(message: Message) -> Schedule | None:
+    fields: dict[Any, str] = message.headers or {}
+    size = int(fields.get("Nats-Msg-Size", "0"))
+    return _schedule(message.subject, fields, Delivery.of(message).stored, size)
+
+
+def _kept(answer: Message) -> Kept | None:
+    fields: dict[Any, str] = answer.headers or {}
+    if "Nats-Subject" not in fields:
+        return None
+    stored = dt.datetime.fromisoformat(fields["Nats-Time-Stamp"]).timestamp()
+    schedule = _schedule(fields["Nats-Subject"], fields, stored, len(answer.data))
+    if schedule is None:
+        return None
+    return Kept(schedule, int(fields["Nats-Sequence"]), dict(fields), answer.data)
+
+
+def _schedule(subject: str, fields: dict[Any, str], stored: float, size: int) -> Schedule | None:
+    """None for what a cancelled one leaves behind for a second."""
+    _, tenant, service, name = subject.split(".")
+    if headers.COMMAND not in fields:
+        return None
+    try:
+        due = int(fields.get(headers.DUE, "")) / 1000
+    except ValueError:
+        due = stored
+    return Schedule(
+        id=name,
+        tenant=tenant,
+        service=service,
+        command=fields[headers.COMMAND],
+        due=due,
+        stored=stored,
+        size=size,
+    )
+
+
+def _check(id: str) -> None:  # noqa: A002
+    if not subjects.is_schedule(id):
+        raise BadSubject(
+            f"{id[:80]!r} is no schedule's id",
+            hint="32 hex digits; see `tenantry schedules list`",
+        )
+
+
+def _unknown(tenant: str, id: str) -> NotFound:  # noqa: A002
+    return NotFound(
+        f"tenant {tenant} has no schedule {id}",
+        hint="it may have run; see `tenantry schedules list`",
+    )
