@@ -48,6 +48,15 @@ class Kept(NamedTuple):
     body: bytes
 
 
+def check_id(id: str) -> None:  # noqa: A002
+    """Raise :class:`BadSubject` for what can be no schedule's id."""
+    if not subjects.is_schedule(id):
+        raise BadSubject(
+            f"{id[:80]!r} is no schedule's id",
+            hint="32 hex digits; see `tenantry schedules list`",
+        )
+
+
 async def find(bus: Bus, tenant: str = "*", service: str = "*") -> list[Schedule]:
     """The schedules of one tenant or all, of one service or all, the next one first."""
     found = [
@@ -60,7 +69,7 @@ async def find(bus: Bus, tenant: str = "*", service: str = "*") -> list[Schedule
 
 async def get(bus: Bus, tenant: str, id: str) -> Kept:  # noqa: A002
     """One schedule; raises :class:`NotFound`, and :class:`BadSubject` for what can't be its id."""
-    _check(id)
+    check_id(id)
     async for message in _scan(bus, subjects.schedule(tenant, "*", id)):
         kept = await read(bus, message.subject)
         if kept is not None:
@@ -102,7 +111,7 @@ async def drop(bus: Bus, kept: Kept) -> None:
 
 async def cancel(bus: Bus, tenant: str, id: str) -> None:  # noqa: A002
     """Cancel one schedule; raises :class:`NotFound`, :class:`BadSubject`."""
-    _check(id)
+    check_id(id)
     subjects.check_tenant(tenant)
     if not await _purge(bus, tenant, id):
         raise _unknown(tenant, id)
@@ -206,14 +215,6 @@ def _schedule(subject: str, fields: dict[Any, str], stored: float, size: int) ->
         stored=stored,
         size=size,
     )
-
-
-def _check(id: str) -> None:  # noqa: A002
-    if not subjects.is_schedule(id):
-        raise BadSubject(
-            f"{id[:80]!r} is no schedule's id",
-            hint="32 hex digits; see `tenantry schedules list`",
-        )
 
 
 def _unknown(tenant: str, id: str) -> NotFound:  # noqa: A002

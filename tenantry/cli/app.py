@@ -20,6 +20,7 @@ from tenantry.cli import (
     recover,
     replay,
     run,
+    schedules,
     services,
     status,
     tenants,
@@ -103,6 +104,7 @@ _command(
     "tenantry services --lag                       # who is behind, and how far",
     "tenantry services -o json",
 )
+_commands(_TENANTS, schedules.app)
 
 _command(
     _RUN,

@@ -33,7 +33,7 @@ def due_time(after: float | None, at: Moment | None, now: float) -> float | None
         due = _seconds(at, "at")
     if due > now + MAX_AHEAD:
         raise ValueError(f"{'at' if after is None else 'after'}= is more than 366 days ahead")
-    return round(due, 3)
+    return max(0.0, round(due, 3))
 
 
 def timer(due: float, target: str, order: str) -> dict[str, str]:

@@ -63,7 +63,7 @@ class Outbox:
         await self._renewer.token(context)
 
     async def publish(self, context: Context, staged: Sequence[Staged]) -> None:
-        """Raises :class:`Unavailable` unless all are stored, :class:`TooLarge` before any is.
+        """Raises :class:`Unavailable` unless all are stored, :class:`TooLarge` where one can't be.
 
         A repeat within the journal's dedup window stores none twice.
         """
@@ -83,6 +83,8 @@ class Outbox:
         except TimeoutError:
             raise Unavailable("the journal does not answer", retry_after=1.0) from None
         except JetStreamError as error:
+            if error.err_code == js.MESSAGE_TOO_LARGE:
+                raise TooLarge(f"a message is refused: {error.message}") from None
             raise Unavailable(f"the journal refuses: {error.message}", retry_after=5.0) from None
 
     async def _store(self, messages: Iterable[tuple[Staged, dict[str, str]]]) -> None:

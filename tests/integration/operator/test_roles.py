@@ -31,18 +31,21 @@ PUBLISHES = {
     "service": [
         *["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "dead.a.b.c", "platform.alive.orders"],
         *["platform.gone.orders", "platform.router.renew_context", "$SRV.PING"],
-        *["$KV.catalogue.orders", "$KV.state.x"],
+        *["$KV.catalogue.orders", "$KV.state.x", "schedule.a.b.c", "timer.a.b.c"],
     ],
     "control": ["$KV.tenants.acme", "$JS.API.STREAM.LIST", "platform.x.y", "tenant.a.b.c"],
 }
 PUBLISHES_NOT = {
     "router": [
+        *["schedule.a.b.c", "timer.a.b.c", "due.a.b.c"],
         *["edge.a.b.c", "dead.a.b.c", "$KV.tenants.acme", "$KV.plans.x", "request.a.b"],
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.DELETE.JOURNAL", "$JS.API.STREAM.LIST"],
         *["$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.UPDATE.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
     ],
     "service": [
         *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
+        *["due.a.b.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES"],
+        *["$JS.API.DIRECT.GET.SCHEDULES", "$JS.API.CONSUMER.CREATE.SCHEDULES.x"],
         *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],
         "$JS.API.STREAM.INFO.KV_tenants",
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.X"],

@@ -9,7 +9,7 @@ import pytest
 from tenantry.errors import SetupError
 from tenantry.runtime import config
 from tenantry.runtime.config import MeshConfig
-from tenantry.streams import DeadLimits, JournalLimits
+from tenantry.streams import DeadLimits, JournalLimits, ScheduleLimits
 
 
 @pytest.fixture
@@ -32,9 +32,12 @@ def test_the_template_says_the_defaults(file: Path) -> None:
 
 
 def test_the_template_names_every_field() -> None:
-    limits = {*JournalLimits.__struct_fields__, *DeadLimits.__struct_fields__}
-    fields = {*MeshConfig.__struct_fields__, *limits} - {"journal", "dead"}
+    tables = {"journal": JournalLimits, "dead": DeadLimits, "schedules": ScheduleLimits}
+    fields = {*MeshConfig.__struct_fields__} - tables.keys()
     assert all(f"\n{field} = " in config.TEMPLATE for field in fields)
+    for name, limits in tables.items():
+        table = config.TEMPLATE.split(f"\n[{name}]\n")[1].split("\n[")[0]
+        assert all(f"\n{field} = " in f"\n{table}" for field in limits.__struct_fields__)
 
 
 def test_what_it_says_is_taken(file: Path) -> None:

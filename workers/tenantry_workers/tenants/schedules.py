@@ -31,8 +31,6 @@ _AT_ONCE = 256
 _KEY_TRIES = 6
 """A key can be younger here than at the signer; after so many seconds it does not exist."""
 
-_TOO_LARGE = 10054
-
 log = structlog.get_logger("tenantry.tenants")
 
 
@@ -109,7 +107,7 @@ class DueSchedules:
         except (BadContext, BadSubject, TooLarge) as rejection:
             log.error("schedule dropped", why=rejection.message, **_about(kept))
         except JetStreamError as error:
-            if error.err_code != _TOO_LARGE:
+            if error.err_code != js.MESSAGE_TOO_LARGE:
                 raise
             log.error("schedule dropped", why=error.message, **_about(kept))
 
