@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import msgspec
@@ -70,10 +71,10 @@ async def find(bus: Bus, tenant: str = "*", service: str = "*") -> list[Schedule
 async def get(bus: Bus, tenant: str, id: str) -> Kept:  # noqa: A002
     """One schedule; raises :class:`NotFound`, and :class:`BadSubject` for what can't be its id."""
     check_id(id)
-    async for message in _scan(bus, subjects.schedule(tenant, "*", id)):
-        kept = await read(bus, message.subject)
-        if kept is not None:
-            return kept
+    async with aclosing(_scan(bus, subjects.schedule(tenant, "*", id))) as messages:
+        async for message in messages:
+            if (kept := await read(bus, message.subject)) is not None:
+                return kept
     raise _unknown(tenant, id)
 
 
@@ -132,7 +133,7 @@ async def _purge(bus: Bus, tenant: str, id: str) -> int:  # noqa: A002
     return int(answer.get("purged", 0))
 
 
-async def _scan(bus: Bus, filter: str) -> AsyncIterator[Message]:  # noqa: A002
+async def _scan(bus: Bus, filter: str) -> AsyncGenerator[Message, None]:  # noqa: A002
     """The headers of everything under a subject with wildcards, in the order it was stored."""
     name = f"scan-{secrets.token_hex(8)}"
     path = f"CONSUMER.CREATE.{SCHEDULES}.{name}.{filter}"

@@ -13,7 +13,14 @@ from tenantry.bus import jetstream as js
 from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.messages import SHIPPED_PLANS, Plan, Tenant
 from tenantry.runtime.config import MeshConfig
-from tenantry.streams import BUCKETS, DEAD, JOURNAL, JournalLimits
+from tenantry.streams import (
+    BUCKETS,
+    DEAD,
+    JOURNAL,
+    SCHEDULES,
+    TIMERS,
+    JournalLimits,
+)
 from tenantry_workers.tenants import store as stores
 from tenantry_workers.tenants.provision import provision
 from tenantry_workers.tenants.store import TenantStore, next_record
@@ -35,7 +42,7 @@ def tenant(**fields: Any) -> Tenant:
 
 
 async def test_all_that_the_mesh_keeps_is_set_up(bus: Bus, store: TenantStore) -> None:
-    for name in (JOURNAL, DEAD, *(f"KV_{bucket}" for bucket in BUCKETS)):
+    for name in (JOURNAL, DEAD, SCHEDULES, TIMERS, *(f"KV_{bucket}" for bucket in BUCKETS)):
         assert (await js.api(bus, f"STREAM.INFO.{name}"))["config"]["name"] == name
 
 
