@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cli import Cli, soon
+from tenantry.bus import Bus
+from tenantry.bus import jetstream as js
+from tests.acceptance.cli import Cli, Inside, soon
 
 REMINDER = """
 from msgspec import Struct
@@ -55,6 +59,12 @@ def empty(remote: Cli) -> Iterator[None]:
 def later(cli: Cli, tenant: str, text: str = "x", after: float = 3600.0) -> str:
     body = json.dumps({"text": text, "after": after})
     return str(cli.ok("request", tenant, "reminder.later", body).json)
+
+
+async def inside(cli: Cli) -> Bus:
+    """Into the mesh as the control plane."""
+    creds = cli.state / "operator" / "creds" / "control.creds"
+    return await Bus.connect(cli.running()["url"], creds=creds)
 
 
 def waiting(cli: Cli, *arguments: str) -> list[str]:
@@ -153,3 +163,26 @@ def test_what_is_no_tenant_is_told(remote: Cli, command: tuple[str, ...]) -> Non
 def test_a_service_that_can_not_be_one_is_told(remote: Cli) -> None:
     error = remote.fails("schedules", "list", "--service", "*")
     assert error.startswith("bad_subject: '*' is not a name for a service")
+
+
+def test_a_body_that_is_no_json_is_shown_all_the_same(remote: Cli) -> None:
+    async def lay_down() -> None:
+        async with await inside(remote) as bus:
+            fields = {"Tenant-Command": "reminder.note", "Tenant-Due": "4000000000000"}
+            await js.store(bus, f"schedule.acme.reminder.{'0' * 32}", b"\xff{", headers=fields)
+
+    asyncio.run(lay_down())
+    assert "body      \ufffd{" in remote.ok("schedules", "show", "acme", "0" * 32).out
+    shown = remote.ok("schedules", "show", "acme", "0" * 32, "-o", "json").json
+    assert (shown["body"], shown["size"], shown["due"]) == (None, 2, 4_000_000_000.0)
+
+
+def test_a_mesh_that_keeps_none_yet_is_told(cli: Cli, tmp_path: Path) -> None:
+    async def take_away() -> None:
+        async with await inside(cli) as bus:
+            await js.api(bus, "STREAM.DELETE.SCHEDULES")
+
+    with cli.up():
+        asyncio.run(take_away())
+        error = Inside(tmp_path).fails("schedules", "list")
+    assert error.startswith("setup: this mesh keeps no schedules yet (start its tenants worker")

@@ -12,6 +12,7 @@ import pytest
 from tenantry import errors, schedules
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
+from tenantry.context.token import Minter
 from tenantry_workers.tenants import TenantsWorker
 from tests.integration.mesh.planner import FAR, SOON, Planned, Wish, Wishes, planner
 from tests.mesh import Mesh, Program, Running, eventually, journal
@@ -57,6 +58,27 @@ async def test_what_has_been_sent_leaves_nothing_behind(acme: Program, control: 
     await plan(acme, Wish("x", after=0))
     await eventually(lambda: _remembers(acme, ["x"]))
     await eventually(lambda: _nothing_left(control, acme.id))
+
+
+async def test_it_outlives_the_plans_retention_which_begins_when_it_is_sent(
+    small: Program, control: Bus
+) -> None:
+    name = await plan(small, Wish("far", after=FAR))
+    await plan(small, Wish("soon", after=0))
+    assert "Nats-TTL" not in (await schedules.get(control, small.id, name)).headers
+    await eventually(lambda: _stored(control, small.id, "notes.remember", 1))
+    (entry,) = await journal(control, small.id, "notes.remember")
+    assert entry.headers["Nats-TTL"] == "604800s"
+
+
+async def test_the_plan_is_the_one_of_the_time_when_it_is_sent(
+    mesh: Mesh, small: Program, control: Bus
+) -> None:
+    await plan(small, Wish("x", after=2 * SOON))
+    await mesh.control("set_plan", id=small.id, plan="business")
+    await eventually(lambda: _stored(control, small.id, "notes.remember", 1))
+    (entry,) = await journal(control, small.id, "notes.remember")
+    assert entry.headers["Nats-TTL"] == "31536000s"
 
 
 async def test_what_falls_due_together_is_sent_in_the_order_of_times(acme: Program) -> None:
@@ -191,6 +213,36 @@ async def test_one_with_a_context_that_was_over_when_it_was_stored_is_never_sent
     assert await journal(control, acme.id, "notes.remember") == []
 
 
+async def test_one_that_is_signed_by_nobody_known_is_never_sent_and_stops_no_other(
+    acme: Program, globex: Program, control: Bus, insider: Bus
+) -> None:
+    stranger = Minter("stranger", bytes(32)).mint(acme.id, "business", "edge")
+    await lay_down(insider, acme.id, "0" * 32, stranger)
+    await plan(globex, Wish("x", after=0))
+    await eventually(lambda: _remembers(globex, ["x"]))
+    await eventually(lambda: _nothing_left(control, acme.id))
+    assert await journal(control, acme.id, "notes.remember") == []
+
+
+@pytest.mark.parametrize("command", ["nonsense", "notes.*", "notes.remember.more"])
+async def test_one_that_names_no_command_is_never_sent(
+    mesh: Mesh, acme: Program, control: Bus, insider: Bus, command: str
+) -> None:
+    good = mesh.minter().mint(acme.id, "business", "edge")
+    before = len(await journal(control, acme.id))
+    await lay_down(insider, acme.id, "0" * 32, good, command=command)
+    await eventually(lambda: _nothing_left(control, acme.id))
+    assert len(await journal(control, acme.id)) == before
+
+
+async def test_one_that_does_not_say_when_it_is_due_is_sent(
+    mesh: Mesh, acme: Program, insider: Bus
+) -> None:
+    good = mesh.minter().mint(acme.id, "business", "edge")
+    await lay_down(insider, acme.id, "0" * 32, good, due="soon")
+    await eventually(lambda: _remembers(acme, ["laid"]))
+
+
 async def test_one_with_a_good_context_is_sent(
     mesh: Mesh, acme: Program, control: Bus, insider: Bus
 ) -> None:
@@ -288,9 +340,13 @@ async def plan_all(program: Program, wishes: list[Wish]) -> list[str]:
     return [str(each["id"]) for each in answer]
 
 
-async def lay_down(bus: Bus, tenant: str, name: str, token: str) -> None:
+async def lay_down(bus: Bus, tenant: str, name: str, token: str, **more: str) -> None:
     """Schedule by hand, for now."""
-    fields = {"Tenant-Context": token, "Tenant-Command": "notes.remember", "Tenant-Due": "0"}
+    fields = {
+        "Tenant-Context": token,
+        "Tenant-Command": more.get("command", "notes.remember"),
+        "Tenant-Due": more.get("due", "0"),
+    }
     await js.store(bus, f"schedule.{tenant}.planner.{name}", b'{"text": "laid"}', headers=fields)
     timer = {
         "Nats-Schedule": "@at 2020-01-01T00:00:00Z",

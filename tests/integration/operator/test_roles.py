@@ -22,7 +22,7 @@ SUBSCRIBES_NOT = {
     "service": [
         *["edge.>", "edge.acme.orders.place", "edge.*.*.*", "request.>", "tenant.>", "dead.>"],
         *["_INBOX.>", "_INBOX.acme.>", "_MESH.>", ">", "*.*.*.*", "$JS.>", "platform.>"],
-        ANOTHERS_INBOX,
+        *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", ANOTHERS_INBOX],
     ],
     "control": ["edge.>", "edge.acme.orders.place", "edge.*.*.*"],
 }
