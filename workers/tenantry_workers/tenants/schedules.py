@@ -28,8 +28,9 @@ CONSUMER = "tenants-schedules"
 _ACK_WAIT = 4.0
 _PIN_TIMEOUT = 6.0
 _AT_ONCE = 256
-_KEY_TRIES = 6
-"""A key can be younger here than at the signer; after so many seconds it does not exist."""
+_TRIES = 15
+"""A tenant or a key can be younger than what is known here; after so many tries, a second apart,
+there is none."""
 
 log = structlog.get_logger("tenantry.tenants")
 
@@ -79,13 +80,15 @@ class DueSchedules:
         kept = await schedules.read(self._bus, subjects.schedule(name, service, key))
         if kept is None:
             return  # cancelled, or published already
-        tenant = self._tenants.get(name)
-        if tenant is None or tenant.state == "deleted":
+        tenant, attempt = self._tenants.get(name), Delivery.of(message).attempt
+        if tenant is None:
+            _wait_or_drop(kept, "there is no such tenant", attempt)
+        elif tenant.state == "deleted":
             log.warning("schedule dropped", why="the tenant was deleted", **_about(kept))
         elif tenant.state == "suspended":
-            raise NotYet(_pause(Delivery.of(message).attempt, time.time()))
+            raise NotYet(_pause(attempt, time.time()))
         else:
-            await self._send(tenant, kept, Delivery.of(message).attempt)
+            await self._send(tenant, kept, attempt)
         await schedules.drop(self._bus, kept)
 
     async def _send(self, tenant: Tenant, kept: Kept, attempt: int) -> None:
@@ -101,9 +104,7 @@ class DueSchedules:
                 headers=self._fields(tenant, kept, claims),
             )
         except UnknownKey as rejection:
-            if attempt < _KEY_TRIES:
-                raise NotYet(1.0) from None
-            log.error("schedule dropped", why=rejection.message, **_about(kept))
+            _wait_or_drop(kept, rejection.message, attempt)
         except (BadContext, BadSubject, TooLarge) as rejection:
             log.error("schedule dropped", why=rejection.message, **_about(kept))
         except JetStreamError as error:
@@ -129,6 +130,13 @@ class DueSchedules:
             fields[headers.TTL] = f"{retention}s"
         (trace.extract(kept.headers) or trace.new()).inject(fields)
         return fields
+
+
+def _wait_or_drop(kept: Kept, why: str, attempt: int) -> None:
+    """For what may only not be known here yet; raises :class:`NotYet` while that can be."""
+    if attempt < _TRIES:
+        raise NotYet(1.0) from None
+    log.error("schedule dropped", why=why, **_about(kept))
 
 
 def _rank(message: Message) -> tuple[str, tuple[int, ...]]:
