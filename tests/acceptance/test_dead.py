@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tenantry.bus import Bus
 from tests.acceptance.cli import Cli, soon
 from tests.acceptance.test_terminal import on_terminal
 from tests.letters import lay, stored
+from tests.mesh import journal
 
 _numbers = itertools.count(1)
 
@@ -23,11 +26,30 @@ def letter(cli: Cli, tenant: str, sku: str = "A-1", **fields: Any) -> int:
     seq = cli.ok("publish", tenant, "orders.import", body, "-o", "json").json["seq"]
 
     async def do() -> int:
-        creds = cli.state / "operator" / "creds" / "control.creds"
-        async with await Bus.connect(cli.running()["url"], creds=creds) as bus:
+        async with await control(cli) as bus:
             return await lay(bus, tenant, await stored(bus, seq), **fields)
 
     return asyncio.run(do())
+
+
+async def many(cli: Cli, tenant: str, seq: int, count: int) -> list[int]:
+    """Message `seq` of the journal as so many letters; their numbers."""
+    async with await control(cli) as bus:
+        entry = await stored(bus, seq)
+        return [await lay(bus, tenant, entry._replace(seq=each)) for each in range(1, count + 1)]
+
+
+async def redriven(cli: Cli, tenant: str) -> list[int]:
+    """The numbers of the letters that the journal has again, in its order."""
+    async with await control(cli) as bus:
+        found = await journal(bus, tenant, "orders.import")
+    ids = [each.headers["Nats-Msg-Id"] for each in found if "Tenant-Only" in each.headers]
+    return [int(each.rpartition(".")[2]) for each in ids]
+
+
+async def control(cli: Cli) -> Bus:
+    creds = cli.state / "operator" / "creds" / "control.creds"
+    return await Bus.connect(cli.running()["url"], creds=creds)
 
 
 @pytest.fixture
@@ -90,6 +112,23 @@ def test_show_tells_everything_but_the_context(mesh: Cli, tenant: str) -> None:
     assert "handler_failed: as the test wants it" in out
     assert '"sku": "A-7"' in out
     assert "Tenant-Context" not in out
+
+
+def test_a_redrive_that_was_killed_can_be_repeated(shop: Cli, mesh: Cli, tenant: str) -> None:
+    body = json.dumps({"orders": []})
+    seq = mesh.ok("publish", tenant, "orders.import", body, "-o", "json").json["seq"]
+    laid = asyncio.run(many(mesh, tenant, seq, 400))
+    command = ("dead", "redrive", "--tenant", tenant, "--yes")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tenantry", *command], cwd=shop.folder, env=shop.env
+    )
+    soon(lambda: len(numbers(mesh, "--tenant", tenant)) < 390)
+    process.kill()
+    process.wait()
+    assert numbers(mesh, "--tenant", tenant)
+    mesh.ok(*command)
+    assert numbers(mesh, "--tenant", tenant) == []
+    assert asyncio.run(redriven(mesh, tenant)) == laid
 
 
 def test_there_is_no_such_letter(mesh: Cli) -> None:

@@ -63,7 +63,7 @@ async def test_what_is_handled_waits_no_more(mesh: Mesh, control: Bus) -> None:
 
 
 async def test_what_an_instance_has_is_in_hand(mesh: Mesh, control: Bus) -> None:
-    memory = Memory("busy", concurrency=2, lanes=1)
+    memory = Memory("busy", concurrency=2)
     memory.gate.clear()
     running = mesh.start(mesh.worker(memory.service))
     async with mesh.program() as acme:
