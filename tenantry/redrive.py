@@ -151,7 +151,7 @@ class Redriver:
         if not seq:
             ack = await store(self._bus, subjects.journal(to), letter.body, headers=headers)
             seq = ack.seq
-        await self._letters.drop(letter.number)
+        await self._letters.drop(letter.number, erase=False)  # the journal has it, too
         key = f"$KV.{_BUCKET}.{letter.number}"
         # Purged, not deleted: a number is never used again, so no marker need tell of it.
         await api(self._bus, f"STREAM.PURGE.KV_{_BUCKET}", {"filter": key})

@@ -117,12 +117,12 @@ def test_show_tells_everything_but_the_context(mesh: Cli, tenant: str) -> None:
 def test_a_redrive_that_was_killed_can_be_repeated(shop: Cli, mesh: Cli, tenant: str) -> None:
     body = json.dumps({"orders": []})
     seq = mesh.ok("publish", tenant, "orders.import", body, "-o", "json").json["seq"]
-    laid = asyncio.run(many(mesh, tenant, seq, 400))
+    laid = asyncio.run(many(mesh, tenant, seq, 1000))
     command = ("dead", "redrive", "--tenant", tenant, "--yes")
     process = subprocess.Popen(
         [sys.executable, "-m", "tenantry", *command], cwd=shop.folder, env=shop.env
     )
-    soon(lambda: len(numbers(mesh, "--tenant", tenant)) < 390)
+    soon(lambda: len(numbers(mesh, "--tenant", tenant)) < 990)
     process.kill()
     process.wait()
     assert numbers(mesh, "--tenant", tenant)
