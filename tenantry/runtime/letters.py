@@ -13,7 +13,7 @@ from tenantry.bus.jetstream import Delivery
 from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import DeadLetter
 from tenantry.runtime.dispatch import Incoming
-from tenantry.wire import letter, trace
+from tenantry.wire import headers, letter, trace
 
 _THERE_ALREADY = "per subject"
 """What JetStream says of a second message on a subject that takes one; its code says less."""
@@ -51,8 +51,12 @@ class Letters:
             at=now,
         )
         subject = subjects.dead(address.tenant, self._service, delivery.seq)
+        fields = letter.dump(dead, incoming)
+        # The subject takes no second one while the first is there; the id, for two minutes more,
+        # none after that was redriven or dropped.
+        fields[headers.MSG_ID] = f"{address.tenant}.{self._service}.{delivery.seq}"
         try:
-            await js.store(self._bus, subject, message.data, headers=letter.dump(dead, incoming))
+            await js.store(self._bus, subject, message.data, headers=fields)
         except JetStreamError as error:
             if _THERE_ALREADY not in error.message:
                 raise

@@ -9,13 +9,19 @@ import pytest
 
 from tenantry import Context, Retry, Service
 from tenantry.bus import Bus
+from tenantry.bus.jetstream import Delivery
+from tenantry.bus.scan import find
+from tenantry.errors import HandlerFailed
 from tenantry.letters import Letter, Letters, Selection
 from tenantry.redrive import Outcome, Redriver
+from tenantry.runtime import letters as laying
+from tenantry.streams import JOURNAL
 from tests.mesh import Mesh, Program, eventually, journal
 from tests.services import Note, Noted
 
 QUICK = Retry(tries=2, first=0.01, most=0.01)
 TAKE = "frail.take"
+POOR = {"text": "poor"}
 
 
 class Frail:
@@ -217,6 +223,22 @@ async def test_a_dropped_letter_never_comes_back(control: Bus, frail: Frail, acm
     assert await Letters(control).drop(letter.number)
     await send(acme, "after")
     await frail.handled(acme, "after")
+    assert await letters(control, acme.id, 0) == []
+
+
+async def test_a_late_repeat_of_the_hand_over_lays_nothing_down(
+    control: Bus, insider: Bus, acme: Program
+) -> None:
+    """As by a worker that was killed before it could note that it has given up."""
+    found = await find(control, JOURNAL, (await acme.client.publish("notes.remember", POOR)).seq)
+    assert found is not None
+    delivery = Delivery(2, found.seq, found.time, 0)
+    hand_over = laying.Letters(insider, "notes")
+    for _ in range(2):
+        await hand_over.lay(found, delivery, HandlerFailed("poor"))
+    (letter,) = await letters(control, acme.id, 1)
+    await Letters(control).drop(letter.number)
+    await hand_over.lay(found, delivery, HandlerFailed("poor"))
     assert await letters(control, acme.id, 0) == []
 
 
