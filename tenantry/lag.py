@@ -24,6 +24,7 @@ from tenantry.messages import Cursor
 from tenantry.streams import DEAD, JOURNAL
 
 _LANE = re.compile(r"([a-z][a-z0-9_]*)-\d+", re.ASCII)
+_AT_ONCE = 16
 _decode_cursor = msgspec.json.Decoder(Cursor).decode
 
 
@@ -133,11 +134,12 @@ async def _service(
         waiting += lane.pending
         if lane.pending:
             oldest.append((await _backlog(bus, JOURNAL, lane.filters, lane.delivered + 1)).oldest)
-    for who, cursor in behind.items():
-        for lane in lanes:
-            passed = await _passed(bus, lane, who, cursor)
-            waiting += passed.messages
-            oldest.append(passed.oldest)
+    gate = asyncio.Semaphore(_AT_ONCE)
+    for passed in await asyncio.gather(
+        *(_passed(bus, gate, lane, *each) for lane in lanes for each in behind.items())
+    ):
+        waiting += passed.messages
+        oldest.append(passed.oldest)
     stored = min((each for each in oldest if each is not None), default=None)
     return ServiceLag(
         service=name,
@@ -171,12 +173,17 @@ async def _tenant(
     )
 
 
-async def _passed(bus: Bus, lane: _Lane, tenant: str, cursor: Cursor) -> _Backlog:
+async def _passed(
+    bus: Bus, gate: asyncio.Semaphore, lane: _Lane, tenant: str, cursor: Cursor
+) -> _Backlog:
     """What a lane has passed over because its tenant is behind."""
     if not (filters := lane.of(tenant)):
         return _Backlog()
-    all_of_it = await _backlog(bus, JOURNAL, filters, cursor.next)
-    to_come = await _backlog(bus, JOURNAL, filters, lane.delivered + 1)
+    async with gate:
+        all_of_it = await _backlog(bus, JOURNAL, filters, cursor.next)
+        to_come = _Backlog()
+        if lane.pending:
+            to_come = await _backlog(bus, JOURNAL, filters, lane.delivered + 1)
     return all_of_it._replace(messages=max(0, all_of_it.messages - to_come.messages))
 
 

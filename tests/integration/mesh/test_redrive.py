@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from tenantry.bus import Bucket, Bus, store
+from tenantry.bus import Bucket, Bus, api, store
 from tenantry.letters import Letters, Selection
 from tenantry.messages import Redrive
 from tenantry.redrive import Outcome, Redriver
 from tenantry.subjects import address
 from tenantry.subjects import journal as journal_subject
+from tests import services
 from tests.letters import died, lay, sent
 from tests.mesh import Entry, Mesh, Program, eventually, journal
 
@@ -223,6 +224,22 @@ async def test_what_the_journal_has_not_is_stored(control: Bus, acme: Program) -
     assert outcome.result == "redriven"
     assert [each.seq for each in await redriven(control, acme.id)] == [outcome.seq]
     assert await left(control, acme.id) == []
+
+
+async def test_a_full_journal_stops_the_tenant_and_nothing_is_lost(own_mesh: Mesh) -> None:
+    own_mesh.start(own_mesh.worker(services.notes))
+    async with await own_mesh.insider("control") as control, own_mesh.program() as acme:
+        laid = [await died(control, acme, text) for text in ("one", "two")]
+        info = await api(control, "STREAM.INFO.JOURNAL")
+        full = {**info["config"], "max_bytes": info["state"]["bytes"]}
+        await api(control, "STREAM.UPDATE.JOURNAL", full)
+        (outcome,) = await redrive(control, {acme.id: laid})
+        assert (outcome.number, outcome.result) == (laid[0], "failed")
+        assert await left(control, acme.id) == laid
+        await api(control, "STREAM.UPDATE.JOURNAL", info["config"])
+        told = await redrive(control, {acme.id: laid})
+        assert [each.result for each in told] == ["redriven", "redriven"]
+        await eventually(lambda: _says(acme, ["one", "two", "one", "two"]))
 
 
 async def test_two_at_once_store_it_once(control: Bus, mesh: Mesh, acme: Program) -> None:
