@@ -23,6 +23,7 @@ from tenantry.errors import Rejection
 from tenantry.letters import Letter, Letters, Selection
 from tenantry.redrive import Outcome, Redriver
 from tenantry.wire import headers as names
+from tenantry.wire import trace
 
 T = TypeVar("T")
 
@@ -127,12 +128,15 @@ def show(
         return
     about = letter.about
     output.line(f"letter        {letter.number} of {letter.tenant}")
-    output.line(f"message       {about.seq}, {about.action}")
-    output.line(f"given up by   {about.service}, after {about.attempts} attempts")
+    output.line(f"message       {about.seq} of the journal, {about.action}")
+    times = "once" if about.attempts == 1 else f"{about.attempts} times"
+    output.line(f"given up by   {about.service}, tried {times}")
     output.line(f"reason        {about.reason}: {about.detail}")
     for name in ("stored", "first_failed", "at"):
         label = "given up" if name == "at" else name.replace("_", " ")
         output.line(f"{label:<12}  {output.moment(getattr(about, name))}")
+    if hop := trace.extract(letter.headers):
+        output.line(f"trace         {hop.trace_id} (the service's log has more under it)")
     output.line("headers")
     for name, value in sorted(headers.items()):
         output.line(f"  {name}: {value}")

@@ -52,8 +52,8 @@ def _parts(each: TenantLag) -> list[str]:
         parts.append(f"{each.waiting} waiting")
     if each.failed:
         parts.append(
-            f"retrying since {output.moment(each.since)} ({each.code}, failed {each.failed} times, "
-            f"again at {output.moment(each.retry_at)})"
+            f"retrying since {output.moment(each.since)} ({each.code}, try {each.failed + 1} "
+            f"at {output.moment(each.retry_at)})"
         )
     elif each.behind:
         parts.append("read apart")

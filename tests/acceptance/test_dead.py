@@ -110,6 +110,7 @@ def test_show_tells_everything_but_the_context(mesh: Cli, tenant: str) -> None:
     assert "Tenant-Context" not in found["headers"]
     out = mesh.ok("dead", "show", str(number)).out
     assert "handler_failed: as the test wants it" in out
+    assert found["headers"]["traceparent"].split("-")[1] in out
     assert '"sku": "A-7"' in out
     assert "Tenant-Context" not in out
 

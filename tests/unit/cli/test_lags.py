@@ -35,4 +35,4 @@ def test_a_retry_says_since_when_why_and_when_again() -> None:
     )
     (line,) = lines([retried])
     assert line.startswith("lag          ledger: 1 waiting, retrying since 2023-11-14T22:13:20Z (")
-    assert line.endswith("(handler_failed, failed 4 times, again at 2023-11-14T22:13:50Z)")
+    assert line.endswith("(handler_failed, try 5 at 2023-11-14T22:13:50Z)")
