@@ -121,16 +121,19 @@ class Redriver:
     async def _one(self, tenant: str, number: int) -> Outcome:
         outcome = Outcome(number=number, tenant=tenant, result="gone")
         try:
-            letter = await self._letters.get(number)
-        except NotFound:
-            return outcome
-        try:
-            seq = await self._publish_once(letter)
+            letter = await self._letter(number)
+            seq = await self._publish_once(letter) if letter is not None else 0
         except _REFUSED as error:
             return msgspec.structs.replace(outcome, result="refused", why=str(error))
         except (Rejection, JetStreamError) as error:
             return msgspec.structs.replace(outcome, result="failed", why=str(error))
         return msgspec.structs.replace(outcome, result="redriven", seq=seq) if seq else outcome
+
+    async def _letter(self, number: int) -> Letter | None:
+        try:
+            return await self._letters.get(number)
+        except NotFound:
+            return None
 
     async def _publish_once(self, letter: Letter) -> int:
         """Publish the message unless the journal has it, delete the letter; returns where it is.

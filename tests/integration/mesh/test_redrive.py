@@ -16,7 +16,7 @@ from tenantry.redrive import Outcome, Redriver
 from tenantry.subjects import address
 from tenantry.subjects import journal as journal_subject
 from tests import services
-from tests.letters import died, lay, sent
+from tests.letters import died, lay, sent, stored
 from tests.mesh import Entry, Mesh, Program, eventually, journal
 
 
@@ -242,6 +242,26 @@ async def test_a_full_journal_stops_the_tenant_and_nothing_is_lost(own_mesh: Mes
         await eventually(lambda: _says(acme, ["one", "two", "one", "two"]))
 
 
+async def test_a_server_that_is_killed_meanwhile_stores_none_twice(own_mesh: Mesh) -> None:
+    async with await own_mesh.insider("control") as control, own_mesh.program() as acme:
+        entry = await sent_to_nobody(own_mesh, control, acme)
+        laid = [await lay(control, acme.id, entry._replace(seq=each)) for each in range(1, 401)]
+        at_work = asyncio.create_task(redrive(control, {acme.id: laid}))
+        await eventually(lambda: _fewer(control, acme.id, 400))
+        await asyncio.to_thread(own_mesh.backend.kill)
+        await asyncio.to_thread(own_mesh.backend.start)
+        assert {each.result for each in await at_work} <= {"redriven", "gone", "failed"}
+
+        async def through() -> bool:
+            told = await redrive(control, {acme.id: await left(control, acme.id)})
+            return "failed" not in {each.result for each in told}
+
+        await eventually(through)
+        ids = [each.headers["Nats-Msg-Id"] for each in await redriven(control, acme.id)]
+        assert [int(each.rpartition(".")[2]) for each in ids] == laid
+        assert await left(control, acme.id) == []
+
+
 async def test_two_at_once_store_it_once(control: Bus, mesh: Mesh, acme: Program) -> None:
     laid = [await lay(control, acme.id, await sent(control, acme, str(n))) for n in range(20)]
     async with await mesh.insider("control") as another, Redriver(another) as second:
@@ -268,6 +288,18 @@ async def forged(mesh: Mesh, control: Bus, program: Program, how: str) -> Entry:
     else:
         entry.headers["Tenant-Context"] = token
     return entry
+
+
+async def sent_to_nobody(mesh: Mesh, control: Bus, program: Program) -> Entry:
+    """A message of a tenant, of which no service knows anything."""
+    token = mesh.minter().mint(program.id, "business", "ada")
+    subject = journal_subject(address(program.id, "notes.remember"))
+    ack = await store(control, subject, b"{}", headers={"Tenant-Context": token})
+    return await stored(control, ack.seq)
+
+
+async def _fewer(control: Bus, tenant: str, count: int) -> bool:
+    return len(await left(control, tenant)) < count
 
 
 def _marks(control: Bus) -> Bucket[Redrive]:
