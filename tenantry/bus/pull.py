@@ -20,8 +20,9 @@ from tenantry import tasks
 from tenantry.bus.connection import Bus, Message, Subscription
 from tenantry.errors import Rejection
 
-EXPIRES = 2.5
-"""Seconds a pull stays open: below half the pin's timeout, so that an idle reader keeps its pin."""
+EXPIRES = 1.5
+"""Seconds a pull stays open. Only its end tells an idle reader that it still had the pin when it
+asked, twice as long ago at most."""
 
 _MAX_BATCH = 256
 _PAUSE = 0.5

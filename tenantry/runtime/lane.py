@@ -135,9 +135,16 @@ class Lane:
         self._ticker = asyncio.create_task(self._tick())
 
     def _room(self) -> int:
-        """How many messages may come: while a term begins only what is still missing."""
-        limit = self._slots if self._missing is None else self._missing
-        return 0 if self._leaving else limit - len(self._live)
+        """How many messages may come: while a term begins only what is still missing.
+
+        One may come at any time that there is no pin, since with it the server gives one.
+        """
+        if self._leaving:
+            return 0
+        if self._missing is None:
+            return self._slots - len(self._live)
+        pinned = self._pull is not None and self._pull.pin
+        return max(self._missing - len(self._live), 0 if pinned else 1)
 
     async def leave(self, deadline: float) -> None:
         """Stop to read: finish what runs until `deadline` (loop time), give back the rest.
