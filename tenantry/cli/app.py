@@ -24,6 +24,7 @@ from tenantry.cli import (
     services,
     status,
     tenants,
+    transfer,
 )
 from tenantry.cli.usage import examples
 
@@ -96,6 +97,22 @@ _command(
     "tenantry recover acme --back",
 )
 _commands(_TENANTS, dead.app)
+journal.app.command(
+    transfer.export,
+    help_epilogue=examples(
+        "tenantry journal export acme acme.jsonl.gz",
+        "tenantry journal export acme november.jsonl --since 2026-11-01 --until 2026-12-01",
+    ),
+)
+journal.app.command(
+    transfer.import_,
+    name="import",
+    help_epilogue=examples(
+        "tenantry journal import acme.jsonl.gz --dry-run",
+        "tenantry journal import acme.jsonl.gz",
+        "tenantry journal import acme.jsonl.gz --as acme-test --deliver",
+    ),
+)
 _command(
     _TENANTS,
     services.services,

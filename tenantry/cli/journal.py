@@ -85,7 +85,7 @@ def read_(
     wanted = select(tenant, service, action)
     if follow and last is None and since is None:
         last = _FOLLOWED
-    span = _point(since), _point(until)
+    span = point(since), point(until)
     loop.run(_show(at, wanted, span, _Way(kind, limit, last, follow), form))
 
 
@@ -109,7 +109,8 @@ def select(tenant: str, service: str | None, actions: Sequence[str]) -> Selectio
     return Selection(tenant=tenant, service=service or "", actions=tuple(actions))
 
 
-def _point(text: str | None) -> Point:
+def point(text: str | None) -> Point:
+    """Where an option points, or nowhere."""
     return Point() if text is None else moment.parse(text)
 
 

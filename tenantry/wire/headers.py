@@ -23,6 +23,16 @@ ONLY = "Tenant-Only"
 MESSAGE_ID = "Tenant-Message-Id"
 """The id that a redriven message had at first: what it causes derives from it."""
 
+HISTORY = "-"
+"""What `Tenant-Only` begins with on an imported message: no service is named so, and so none
+handles it as new. A replay does, for the service that may follow, or for all."""
+
+STORED = "Tenant-Stored"
+"""On an imported message: when it was stored where it comes from, seconds since the epoch."""
+
+SOURCE = "Tenant-Source"
+"""On an imported message: the journal that it comes from, a dot, and its sequence there."""
+
 DEAD = "Tenant-Dead-"
 """What begins the headers that a dead letter has more than the message had; see `DeadLetter`.
 
