@@ -13,6 +13,7 @@ from tenantry.cli import (
     contracts,
     dead,
     demo,
+    erase,
     journal,
     mesh,
     messages,
@@ -111,6 +112,13 @@ journal.app.command(
         "tenantry journal import acme.jsonl.gz --dry-run",
         "tenantry journal import acme.jsonl.gz",
         "tenantry journal import acme.jsonl.gz --as acme-test --deliver",
+    ),
+)
+journal.app.command(
+    erase.erase,
+    help_epilogue=examples(
+        "tenantry tenants delete acme && tenantry journal erase acme",
+        "tenantry journal erase acme --yes -o json",
     ),
 )
 _command(

@@ -13,8 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from cyclopts import App, Group, Parameter
 
-from tenantry.cli import connection, loop, moment, output, progress
-from tenantry.cli.confirm import confirm
+from tenantry.cli import confirm, connection, loop, moment, output, progress
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output
@@ -250,7 +249,7 @@ def _confirm(verb: str, letters: Sequence[Letter]) -> None:
         return
     tenants = len({letter.tenant for letter in letters})
     question = f"{verb} {_count(len(letters))} of {tenants} tenant{'s' * (tenants > 1)}"
-    confirm(question)
+    confirm.yes(question)
 
 
 # --- doing ----------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from tenantry import subjects
-from tenantry.cli import connection, loop, moment, output
-from tenantry.cli.confirm import confirm
+from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.replay import Rate, Skip, Yes, asker, sequence, watch
@@ -76,7 +75,7 @@ def recover(
         if form == "table":
             _print(ready, differences)
         if not yes:
-            confirm(f"Make this the live state of {tenant}")
+            confirm.yes(f"Make this the live state of {tenant}")
     except (KeyboardInterrupt, TenantryError):
         loop.run(_throw_away(at, asked))
         raise

@@ -12,8 +12,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from tenantry import subjects
-from tenantry.cli import connection, loop, moment, output, progress
-from tenantry.cli.confirm import confirm
+from tenantry.cli import confirm, connection, loop, moment, output, progress
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
@@ -101,7 +100,7 @@ def start(
         output.note(f"note: {lost}")
     if not yes and (clears or lost):
         what = "clear its state, then " if clears else ""
-        confirm(f"In {service}, {what}handle the journal of {tenant} again")
+        confirm.yes(f"In {service}, {what}handle the journal of {tenant} again")
     asked = loop.run(
         _ask(
             at,

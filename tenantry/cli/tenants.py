@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,12 @@ from cyclopts import App, Parameter
 
 from tenantry import lag as lag_of
 from tenantry import subjects
-from tenantry.cli import connection, keyfile, lags, loop, output
+from tenantry.cli import confirm, connection, keyfile, lags, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import all_tenants, ask, control
 from tenantry.cli.credentials import app as credentials
 from tenantry.cli.options import CredsFile, Output, TenantId
-from tenantry.cli.usage import UsageError, examples
+from tenantry.cli.usage import examples
 from tenantry.lag import TenantLag
 from tenantry.messages import (
     Empty,
@@ -182,7 +181,8 @@ def delete(
     """Delete a tenant and revoke all its credentials. What it has stored stays until erased."""
     subjects.check_tenant(tenant)
     if not yes:
-        _confirm(tenant)
+        question = f"Delete the tenant {tenant} and revoke its credentials?"
+        confirm.typed(tenant, question, doing="deleting", done="deleted")
     answer = loop.run(ask(at, "delete", TenantRef(id=tenant), TenantAnswer))
     _print(answer.tenant, form, f"deleted {tenant}; its credentials are revoked")
 
@@ -233,12 +233,3 @@ def _in_force(tenant: Tenant) -> int:
         for each in tenant.credentials
         if each.revoked is None and (each.expires is None or each.expires > now)
     )
-
-
-def _confirm(tenant: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(f"deleting {tenant} wants a yes", hint="give --yes, or use a terminal")
-    sys.stderr.write(f"Delete the tenant {tenant} and revoke its credentials? Type its id: ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != tenant:
-        raise UsageError("not deleted: that was another id")

@@ -104,10 +104,10 @@ async def from_last(bus: Bus, wanted: Selection, count: int) -> int:
     return low
 
 
-async def last(bus: Bus, subject: str) -> int:
+async def last(bus: Bus, subject: str, *, stream: str = JOURNAL) -> int:
     """The last sequence on `subject`, 0 where there is none, as the stream's leader knows it."""
     try:
-        found = await js.api(bus, f"STREAM.MSG.GET.{JOURNAL}", {"last_by_subj": subject})
+        found = await js.api(bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except JetStreamError as error:
         if error.status == js.NOT_FOUND and error.err_code != js.STREAM_NOT_FOUND:
             return 0

@@ -1,0 +1,96 @@
+"""Erasing what the mesh holds of one tenant: for good, and of no other."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from tenantry import subjects
+from tenantry.bus import Bucket, Bus, api
+from tenantry.bus import jetstream as js
+from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
+from tenantry.journal.reader import last
+from tenantry.messages import Tenant
+from tenantry.streams import DEAD, JOURNAL
+
+SCHEDULES = "SCHEDULES"
+
+_ROUNDS = 5
+_PAUSE = 0.3
+
+NOT_REACHED = (
+    "backups and exports",
+    "what services keep outside the mesh, in databases of their own",
+    "the tenant's record: its id is never given out again",
+    "logs and traces, and systems that the tenant's messages were sent on to",
+)
+"""What erasing leaves alone."""
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What was erased from one stream."""
+
+    stream: str
+    what: str
+    filter: str
+    count: int
+    """Messages; of a bucket also earlier revisions of its values."""
+
+
+def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
+    """Stream, what it holds, and the filter for one tenant. Cursors last: lanes heed them."""
+    return (
+        (JOURNAL, "commands and events", subjects.stored_of(tenant)),
+        (DEAD, "dead letters", f"dead.{tenant}.>"),
+        (SCHEDULES, "schedules", f"schedule.{tenant}.>"),
+        (SCHEDULES, "scheduled commands that are due", f"due.{tenant}.>"),
+        ("KV_state", "state of services", f"$KV.state.{tenant}.>"),
+        ("KV_replays", "replays", f"$KV.replays.*.{tenant}"),
+        ("KV_cursors", "cursors", f"$KV.cursors.*.{tenant}"),
+    )
+
+
+async def check_gone(bus: Bus, tenant: str, *, force: bool = False) -> None:
+    """Raise :class:`Conflict` for a tenant that is still active, unless `force`."""
+    entry = await Bucket(bus, "tenants", Tenant).get(tenant)
+    if entry is None and not force:
+        raise NotFound(f"no tenant {tenant!r}", hint="--force erases what may be left of it")
+    if entry is not None and entry.value.state == "active" and not force:
+        raise Conflict(
+            f"tenant {tenant} is active",
+            hint="suspend or delete it first, or give --force to erase what it has until now",
+        )
+
+
+async def erase(bus: Bus, tenant: str) -> list[Erased]:
+    """Purge all that the streams hold of `tenant`, and look afterwards that nothing is left.
+
+    A handler that is still at work may emit something after it: then it is purged again, and
+    :class:`Unavailable` is raised when that does not end. May be repeated at any time.
+    """
+    erased = dict.fromkeys(_places(subjects.check_tenant(tenant)), 0)
+    missing = set()
+    for _ in range(_ROUNDS):
+        for place in erased:
+            stream, _, only = place
+            if stream in missing:
+                continue
+            try:
+                answer = await api(bus, f"STREAM.PURGE.{stream}", {"filter": only}, timeout=120)
+            except JetStreamError as error:
+                if error.err_code != js.STREAM_NOT_FOUND:
+                    raise
+                missing.add(stream)  # this mesh has none, so it holds nothing
+            else:
+                erased[place] += int(answer["purged"])
+        await asyncio.sleep(_PAUSE)
+        if not [p for p in erased if p[0] not in missing and await last(bus, p[2], stream=p[0])]:
+            return [
+                Erased(stream=stream, what=what, filter=only, count=count)
+                for (stream, what, only), count in erased.items()
+                if stream not in missing
+            ]
+    raise Unavailable(
+        f"messages of {tenant} still come", hint="stop what sends them, and erase it again"
+    )

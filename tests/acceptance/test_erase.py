@@ -1,0 +1,59 @@
+"""`tenantry journal erase`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.acceptance.cli import Cli, soon
+
+
+@pytest.fixture
+def tenant(mesh: Cli, request: pytest.FixtureRequest) -> str:
+    """A tenant of this test alone, with something in its journal."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:60].strip("-")
+    mesh.ok("tenants", "create", name)
+    mesh.ok("publish", name, "orders.import", '{"orders": [{"sku": "B-2"}]}')
+    soon(lambda: "orders.placed" in mesh.ok("journal", name).out)
+    return name
+
+
+def test_a_tenant_that_leaves_is_erased(mesh: Cli, tenant: str) -> None:
+    mesh.ok("tenants", "delete", tenant, "--yes")
+    soon(lambda: "tenant_deleted" in mesh.ok("journal", tenant).out)
+    lines = mesh.ok("journal", "erase", tenant, "--yes").out.splitlines()
+    assert lines[0].split() == ["WHAT", "STREAM", "ERASED"]
+    assert lines[1].split() == ["commands", "and", "events", "JOURNAL", "4"]
+    assert "Nothing of it is left there. Not reached:" in lines
+    assert mesh.ok("journal", tenant, "-o", "json").out == ""
+
+
+def test_what_was_erased_is_told_as_json(mesh: Cli, tenant: str) -> None:
+    mesh.ok("tenants", "suspend", tenant)
+    said = mesh.ok("journal", "erase", tenant, "--yes", "-o", "json").json
+    assert said["erased"][0]["stream"] == "JOURNAL"
+    assert said["erased"][0]["count"] >= 3
+    assert "backups and exports" in said["not_reached"]
+
+
+def test_an_active_tenant_is_refused(mesh: Cli, tenant: str) -> None:
+    error = mesh.fails("journal", "erase", tenant, "--yes")
+    assert error.startswith(f"conflict: tenant {tenant} is active (suspend or delete it first")
+    assert "orders.placed" in mesh.ok("journal", tenant).out
+
+
+def test_without_a_terminal_it_wants_a_yes(mesh: Cli, tenant: str) -> None:
+    mesh.ok("tenants", "suspend", tenant)
+    assert mesh.misused("journal", "erase", tenant) == (
+        f"usage: erasing {tenant} wants a yes (give --yes, or use a terminal)"
+    )
+    assert "orders.placed" in mesh.ok("journal", tenant).out
+
+
+def test_an_exported_tenant_can_be_brought_back(mesh: Cli, tenant: str) -> None:
+    mesh.ok("journal", "export", tenant, "back.jsonl.gz")
+    mesh.ok("tenants", "suspend", tenant)
+    mesh.ok("journal", "erase", tenant, "--yes")
+    mesh.ok("journal", "import", "back.jsonl.gz")
+    assert "orders.placed" in mesh.ok("journal", tenant).out
