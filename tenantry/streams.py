@@ -16,6 +16,8 @@ JOURNAL = "JOURNAL"
 DEAD = "DEAD"
 SCHEDULES = "SCHEDULES"
 TIMERS = "TIMERS"
+RESTORING = "RESTORING"
+"""Only there while `tenantry restore` is at work, or was interrupted: then no worker may run."""
 
 BUCKETS = {
     "tenants": 64,

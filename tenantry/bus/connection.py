@@ -219,6 +219,11 @@ class Bus:
         """The largest body that NATS takes beside the mesh's own headers, bytes."""
         return (self._client.max_payload if self._client is not None else 1 << 20) - _HEADERS
 
+    @property
+    def server_version(self) -> str:
+        """The version of the nats-server that this is connected to; empty while it is away."""
+        return str(self._client.connected_server_version) if self._client is not None else ""
+
     async def flush(self) -> None:
         """Return when the server has taken in all that was sent before."""
         if self._client is not None:

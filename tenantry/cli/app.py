@@ -10,6 +10,7 @@ from cyclopts import App, Group
 
 from tenantry import __version__
 from tenantry.cli import (
+    backup,
     contracts,
     dead,
     demo,
@@ -139,6 +140,19 @@ _command(
     "tenantry run tenants --home /etc/tenantry",
 )
 _commands(_RUN, nats.app)
+_command(
+    _RUN,
+    backup.backup,
+    "tenantry backup /backup/2026-11-21 --verify",
+    "tenantry backup /backup/nightly --url nats://nats-1:4222 --home /etc/tenantry",
+)
+_command(
+    _RUN,
+    backup.restore,
+    "tenantry restore /backup/2026-11-21 --check        # only look whether it is whole",
+    "tenantry restore /backup/2026-11-21 --url nats://new:4222 --home /etc/tenantry",
+    "tenantry down && tenantry restore saved --replace && tenantry up -d",
+)
 _command(_RUN, contracts.subjects, "tenantry subjects", "tenantry subjects --write")
 _command(
     _RUN, contracts.schemas, "tenantry schemas Plan", "tenantry schemas --write --dir ~/tenantry"

@@ -12,9 +12,7 @@ from tenantry.bus import jetstream as js
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
 from tenantry.journal.reader import last
 from tenantry.messages import Tenant
-from tenantry.streams import DEAD, JOURNAL
-
-SCHEDULES = "SCHEDULES"
+from tenantry.streams import DEAD, JOURNAL, SCHEDULES
 
 _ROUNDS = 5
 _PAUSE = 0.3

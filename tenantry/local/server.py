@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 
 from tenantry.errors import SetupError
+from tenantry.local import processes
 
 MINIMUM = (2, 14, 3)
 """Before this, several advisories of 2026 break permission lists."""
@@ -95,7 +97,7 @@ class NatsProcess:
 
     `port` is where clients connect; given here, it goes before the file's. `arguments` are further
     command-line options, `cwd` is what relative paths in the file refer to, `log` collects all
-    that the server says.
+    that the server says. One that is `bound` dies with this process, however that ends (Linux).
     """
 
     def __init__(
@@ -107,7 +109,9 @@ class NatsProcess:
         log: Path | None = None,
         arguments: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
+        bound: bool = False,
     ) -> None:
+        self.bound = bound
         self.config = config
         self.port = port
         self.cwd = cwd or config.parent
@@ -120,6 +124,11 @@ class NatsProcess:
     def url(self) -> str:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once it was started."""
+        return self._process.pid if self._process is not None else None
 
     @property
     def running(self) -> bool:
@@ -146,6 +155,9 @@ class NatsProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=(  # noqa: PLW1509  (it makes two system calls, and is off by default)
+                    processes.die_with_parent(signal.SIGKILL) if self.bound else None
+                ),
             )
         try:
             self._await_ready(time.monotonic() + timeout)

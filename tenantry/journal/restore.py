@@ -1,0 +1,168 @@
+"""Bringing a backup into a server: all of it, or it is said that it is not whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tenantry.bus import Bus, api
+from tenantry.bus import jetstream as js
+from tenantry.bus.snapshot import restore as restore_stream
+from tenantry.errors import Conflict, JetStreamError, Rejection, TenantryError
+from tenantry.journal.backup import Manifest, StreamFile, Tell, chunks, durables
+from tenantry.streams import RESTORING
+
+_AGAIN = "the server is not whole: run the restore again before any worker"
+
+
+class Existing(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that is in the way."""
+
+    name: str
+    messages: int
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that was restored and looked at afterwards."""
+
+    name: str
+    messages: int
+    first_seq: int
+    last_seq: int
+    consumers: int
+    expired: int = 0
+    """Messages whose retention was over meanwhile: the server has dropped them at once."""
+
+
+async def existing(bus: Bus, manifest: Manifest) -> list[Existing]:
+    """The backup's streams that the server has already."""
+    return [
+        Existing(name=stream.name, messages=state["messages"])
+        for stream in manifest.streams
+        if (state := await _state(bus, stream.name)) is not None
+    ]
+
+
+async def unfinished(bus: Bus) -> bool:
+    """Whether an earlier restore was interrupted here."""
+    return await _state(bus, RESTORING) is not None
+
+
+async def check_quiet(bus: Bus) -> None:
+    """Raise :class:`Conflict` while any worker of the mesh runs: it would write in between."""
+    names = set()
+    for answer in await bus.gather("$SRV.PING", wait=0.5):
+        with contextlib.suppress(msgspec.MsgspecError):
+            names.add(str(msgspec.json.decode(answer.data, type=dict[str, Any]).get("name")))
+    if names:
+        raise Conflict(
+            f"workers run: {', '.join(sorted(names))}",
+            hint="stop all of them, tenants and router too; only nats-server may run",
+        )
+
+
+async def restore(
+    bus: Bus,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    replace: bool = False,
+    overrides: dict[str, Any] | None = None,
+    tell: Tell = lambda _: None,
+) -> list[Restored]:
+    """Restore every stream of a backup that has been checked, and look at each afterwards.
+
+    `replace` deletes the streams that are there; without it :class:`Conflict` is raised where
+    there are some, unless an interrupted restore has left them. `overrides` go over each
+    stream's configuration. `tell` hears how many bytes have been sent.
+    """
+    there = await existing(bus, manifest)
+    again = await unfinished(bus)
+    if there and not replace and not again:
+        raise Conflict(
+            f"the server has streams already: {', '.join(each.name for each in there)}",
+            hint="restore into an empty server, or give --replace to delete what they hold",
+        )
+    if not again:
+        marker = {"name": RESTORING, "subjects": [f"{RESTORING}.none"], "storage": "file"}
+        await api(bus, f"STREAM.CREATE.{RESTORING}", marker)
+    try:
+        for each in there:
+            await api(bus, f"STREAM.DELETE.{each.name}", timeout=60)
+        done = [
+            await _restore(bus, stream, overrides or {}, sent)
+            for stream, sent in _sending(folder, manifest, tell)
+        ]
+    except TenantryError as error:
+        error.hint = _AGAIN
+        raise
+    await api(bus, f"STREAM.DELETE.{RESTORING}")
+    return done
+
+
+def _sending(
+    folder: Path, manifest: Manifest, tell: Tell
+) -> Iterator[tuple[StreamFile, Iterator[bytes]]]:
+    total = 0
+
+    def counted(stream: StreamFile) -> Iterator[bytes]:
+        nonlocal total
+        for chunk in chunks(folder, stream):
+            yield chunk
+            total += len(chunk)
+            tell(total)
+
+    for stream in manifest.streams:
+        yield stream, counted(stream)
+
+
+async def _restore(
+    bus: Bus, stream: StreamFile, overrides: dict[str, Any], sent: Iterator[bytes]
+) -> Restored:
+    try:
+        await restore_stream(bus, {**stream.config, **overrides}, stream.state, sent)
+    except BaseException:
+        # NATS keeps what it could read: half a stream would look like a whole one.
+        with contextlib.suppress(JetStreamError, Rejection):
+            await api(bus, f"STREAM.DELETE.{stream.name}")
+        raise
+    return await _verified(bus, stream)
+
+
+async def _verified(bus: Bus, stream: StreamFile) -> Restored:
+    """Compare with the manifest; raises :class:`Conflict` where something is missing."""
+    state = await _state(bus, stream.name) or {}
+    count, last = int(state.get("messages", 0)), int(state.get("last_seq", 0))
+    may_expire = bool(stream.config.get("allow_msg_ttl") or stream.config.get("max_age"))
+    missing = stream.messages - count
+    if last != stream.state["last_seq"] or missing < 0 or (missing and not may_expire):
+        raise Conflict(
+            f"{stream.name} came back with {count} messages up to {last}, instead of "
+            f"{stream.messages} up to {stream.state['last_seq']}"
+        )
+    consumers = {each.name: each.acknowledged for each in await durables(bus, stream.name)}
+    for wanted in stream.consumers:
+        if consumers.get(wanted.name, -1) < wanted.acknowledged:
+            raise Conflict(f"the consumer {wanted.name} of {stream.name} did not come back")
+    return Restored(
+        name=stream.name,
+        messages=count,
+        first_seq=int(state["first_seq"]),
+        last_seq=last,
+        consumers=len(consumers),
+        expired=missing,
+    )
+
+
+async def _state(bus: Bus, stream: str) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = (await api(bus, f"STREAM.INFO.{stream}"))["state"]
+    except JetStreamError as error:
+        if error.err_code == js.STREAM_NOT_FOUND:
+            return None
+        raise
+    return state
