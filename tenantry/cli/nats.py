@@ -46,6 +46,9 @@ def init(
     replicas: Annotated[
         Literal[1, 3, 5], Parameter(help="copies of all streams, in a cluster")
     ] = 1,
+    durable: Annotated[
+        bool, Parameter(negative="", help="write through to the disk before each acknowledgement")
+    ] = False,
 ) -> None:
     """Make an operator's directory: trust, server configuration, credentials.
 
@@ -57,6 +60,7 @@ def init(
         port=port,
         store_dir=str(path / "data" / "jetstream"),
         resolver_dir=str(path / "data" / "accounts"),
+        sync_interval="always" if durable else "",
     )
     home = mesh.plant(path, name=name, server_options=server, replicas=replicas)
     output.line(f"made {home.path}")

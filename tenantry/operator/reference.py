@@ -16,11 +16,12 @@ _NODES = ("n1", "n2", "n3")
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - clients and nodes are on other machines
 
 
-def _node(name: str) -> ServerOptions:
+def _node(name: str, *, durable: bool = False) -> ServerOptions:
     return ServerOptions(
         server_name=name,
         host=_EVERYWHERE,
         http_port=8222,
+        sync_interval="always" if durable else "",
         cluster=ClusterOptions(
             listen=f"{_EVERYWHERE}:6222", routes=tuple(f"nats://{node}:6222" for node in _NODES)
         ),
@@ -28,8 +29,14 @@ def _node(name: str) -> ServerOptions:
 
 
 REFERENCE: Mapping[str, ServerOptions] = MappingProxyType(
-    {"single/server.conf": ServerOptions(host=_EVERYWHERE, http_port=8222)}
+    {
+        "single/server.conf": ServerOptions(host=_EVERYWHERE, http_port=8222),
+        "durable/server.conf": ServerOptions(
+            host=_EVERYWHERE, http_port=8222, sync_interval="always"
+        ),
+    }
     | {f"cluster/{name}.conf": _node(name) for name in _NODES}
+    | {f"durable/{name}.conf": _node(name, durable=True) for name in _NODES}
 )
 """Path below `infra/nats` and what that server is given."""
 

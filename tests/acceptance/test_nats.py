@@ -58,3 +58,10 @@ def test_an_unknown_role_is_told(home: Cli) -> None:
 
 def test_a_home_that_is_not_there_is_told(alone: Cli) -> None:
     assert "home.json is missing" in alone.fails("nats", "creds", "service", "--home", "nowhere")
+
+
+def test_a_durable_server_writes_through(alone: Cli) -> None:
+    alone.ok("nats", "init", "plain")
+    alone.ok("nats", "init", "durable", "--durable")
+    conf = [(alone.folder / name / "server.conf").read_text() for name in ("plain", "durable")]
+    assert ['\n  sync_interval: "always"\n' in text for text in conf] == [False, True]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import shutil
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -13,9 +16,13 @@ import pytest
 from nats.errors import Error
 from nats.js.api import StreamConfig
 
-from tenantry.errors import SetupError
+from tenantry.bus import Bus, api, store
+from tenantry.bus.jetstream import get_batch
+from tenantry.errors import JetStreamError, Rejection, SetupError
 from tenantry.local.server import NatsProcess, find_nats_server, free_port
 from tenantry.operator import OperatorHome, creds
+from tenantry.runtime import config
+from tenantry_workers.tenants.provision import provision
 from tests.integration.operator.clients import Mesh, eventually
 
 INFRA = Path(__file__).parents[3] / "infra" / "nats"
@@ -96,6 +103,76 @@ async def test_the_single_server_keeps_streams(
 
 async def test_the_single_server_keeps_its_data_where_it_was_started(single: NatsProcess) -> None:
     assert {path.name for path in (single.cwd / "data").iterdir()} == {"accounts", "jetstream"}
+
+
+def syncs_always(server: NatsProcess) -> bool:
+    """What the server says of itself, on its monitoring port."""
+    port = server.arguments[server.arguments.index("-m") + 1]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=5) as answer:
+        return bool(json.load(answer)["jetstream"]["config"].get("sync_always"))
+
+
+def test_a_durable_server_writes_through(home: OperatorHome, tmp_path: Path) -> None:
+    with place(home, "durable/server.conf", tmp_path / "durable") as server:
+        assert syncs_always(server)
+
+
+def test_the_single_server_does_not(single: NatsProcess) -> None:
+    assert not syncs_always(single)
+
+
+async def test_a_durable_server_keeps_streams(
+    home: OperatorHome, stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    with place(home, "durable/server.conf", tmp_path / "durable") as server:
+        assert await make_stream(Mesh(home, server.url, tmp_path, stack), 1) == 1
+
+
+def test_the_durable_nodes_differ_from_the_others_in_that_alone() -> None:
+    for name in ("n1.conf", "n2.conf", "n3.conf"):
+        plain, durable = ((INFRA / part / name).read_text() for part in ("cluster", "durable"))
+        assert _settings(durable) - _settings(plain) == {'sync_interval: "always"'}
+        assert _settings(plain) <= _settings(durable)
+
+
+def _settings(text: str) -> set[str]:
+    return {line.strip() for line in text.splitlines() if line.strip() and "#" not in line}
+
+
+def test_the_clusters_mesh_keeps_everything_three_times() -> None:
+    mesh = config.load(INFRA / "cluster" / config.FILE)
+    parts = [getattr(mesh, field) for field in mesh.__struct_fields__]
+    counts = [part.replicas for part in parts if hasattr(part, "replicas")]
+    assert len(counts) >= 2
+    assert {mesh.replicas, *counts} == {3}
+
+
+@pytest.mark.slow
+async def test_a_mesh_on_the_cluster_outlives_a_node(
+    home: OperatorHome, cluster: list[NatsProcess]
+) -> None:
+    async with await Bus.connect(
+        [server.url for server in cluster], creds=home.creds_path("control")
+    ) as bus:
+        for _ in range(20):  # a cluster without a leader yet does not answer
+            with contextlib.suppress(Rejection, JetStreamError):
+                await provision(bus, config.load(INFRA / "cluster" / config.FILE))
+                break
+            await asyncio.sleep(0.5)
+        assert (await api(bus, "STREAM.INFO.JOURNAL"))["config"]["num_replicas"] == 3
+        kept = [(await store(bus, "tenant.acme.archive.note", b"%d" % n)).seq for n in range(50)]
+        await asyncio.to_thread(cluster[1].kill)
+        try:
+            for _ in range(60):
+                with contextlib.suppress(Rejection, JetStreamError):
+                    kept.append((await store(bus, "tenant.acme.archive.note", b"after")).seq)
+                    break
+                await asyncio.sleep(0.25)
+            assert len(kept) == 51
+            found = await get_batch(bus, "JOURNAL")
+            assert set(kept) <= {each.seq for each in found}
+        finally:
+            await asyncio.to_thread(cluster[1].start)
 
 
 @pytest.mark.slow
