@@ -232,7 +232,8 @@ class Replays:
             seen += 1
             progress(seen)
             name = message.subject.split(".", 3)[3]
-            if name in counts and message.headers.get(headers.ONLY) in (None, service, "-"):
+            only = message.headers.get(headers.ONLY, headers.HISTORY).removeprefix(headers.HISTORY)
+            if name in counts and only in ("", service):
                 counts[name] += 1
         return [
             Count(name, messages, name in declared.replays) for name, messages in counts.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -13,10 +14,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from cyclopts import App, Group, Parameter
 
-from tenantry.cli import confirm, connection, loop, moment, output, progress
+from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output
+from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
 from tenantry.errors import Rejection
 from tenantry.letters import Letter, Letters, Selection
@@ -263,11 +265,11 @@ async def _redrive(
     for letter in letters:
         tenants.setdefault(letter.tenant, []).append(letter.number)
     async with control(at) as mesh, Redriver(mesh.bus, principal=principal) as redriver:
-        with progress.bar("redriving", len(letters)) as step:
+        with progress("redriving", len(letters)) as tell:
 
             def told(outcome: Outcome) -> None:
                 outcomes.append(outcome)
-                step()
+                tell(len(outcomes))
 
             await redriver.redrive(tenants, told)
     return outcomes
@@ -287,13 +289,13 @@ async def _check(at: Connection, letters: Sequence[Letter], principal: str | Non
 
 
 async def _drop(letters: Letters, chosen: Sequence[Letter]) -> list[Outcome]:
-    gate = asyncio.Semaphore(_DROPS)
-    with progress.bar("dropping", len(chosen)) as step:
+    gate, done = asyncio.Semaphore(_DROPS), itertools.count(1)
+    with progress("dropping", len(chosen)) as tell:
 
         async def one(letter: Letter) -> Outcome:
             async with gate:
                 dropped = await letters.drop(letter.number)
-            step()
+            tell(next(done))
             return Outcome(
                 number=letter.number, tenant=letter.tenant, result="dropped" if dropped else "gone"
             )

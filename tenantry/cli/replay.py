@@ -12,10 +12,11 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from tenantry import subjects
-from tenantry.cli import confirm, connection, loop, moment, output, progress
+from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
+from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
 from tenantry.errors import NotFound
 from tenantry.messages import Replay, Tenant, TenantRef
@@ -204,13 +205,13 @@ async def _plan(
             lost = _missing(known, begins)
         if not count:
             return first, last, [], bool(clears), lost
-        with progress.position(f"counting {tenant}") as tell:
+        with progress(f"counting {tenant}") as tell:
             counts = await replays.count(
                 tenant,
                 service,
                 since=first,
                 until=last,
-                progress=lambda seen: tell(seen, 0, f"{seen} messages"),
+                progress=tell,
             )
         return first, last, counts, bool(clears), lost
 
@@ -279,11 +280,11 @@ def watch(at: Connection, asked: Sequence[Replay], until: frozenset[str]) -> lis
 
 async def _see(replays: Replays, asked: Replay, until: frozenset[str]) -> Replay:
     last = asked
-    with progress.position(f"{asked.service} of {asked.tenant}") as tell:
+    with progress(f"{asked.service} of {asked.tenant}") as tell:
         async for last in replays.follow(asked, until):
             first = max(last.since, 1)
             if last.state == "asked":
-                tell(0, 0, f"waits for a replica of {asked.service}")
+                tell(0, note=f"waits for a replica of {asked.service}")
             else:
                 tell(last.next - first, last.end - first, f"{last.handled} handled")
     return last

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from tenantry.runtime.behind import Apart
     from tenantry.runtime.lane import Lane
 
-HISTORY = "-"
-"""A `Tenant-Only` that names no service: imported history, which only replays read."""
-
 _SAVE = 0.5
 _TRIES = 3
 _TOLD = 20
@@ -230,8 +227,8 @@ class Replaying:
     async def _see_to(self, message: StoredMessage) -> None:
         name = message.subject.split(".", 3)[3]
         handler = self._lane.handlers.get(name)
-        only = message.headers.get(headers.ONLY)
-        ours = only in (None, self._lane.service.name, HISTORY)
+        only = message.headers.get(headers.ONLY, headers.HISTORY).removeprefix(headers.HISTORY)
+        ours = only in ("", self._lane.service.name)
         wanted = not self._replay.actions or name in self._replay.actions
         if handler is not None and ours:
             if not (wanted and handler.replayable) or message.seq in self._replay.skip:
