@@ -12,7 +12,7 @@ from tenantry.bus import jetstream as js
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
 from tenantry.journal.reader import last
 from tenantry.messages import Tenant
-from tenantry.streams import DEAD, JOURNAL, SCHEDULES
+from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
 
 _ROUNDS = 5
 _PAUSE = 0.3
@@ -39,10 +39,11 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
     """Stream, what it holds, and the filter for one tenant. Cursors last: lanes heed them."""
     return (
+        (TIMERS, "timers", f"timer.{tenant}.>"),
+        (TIMERS, "timers that are due", f"due.{tenant}.>"),
+        (SCHEDULES, "commands for later", f"schedule.{tenant}.>"),
         (JOURNAL, "commands and events", subjects.stored_of(tenant)),
         (DEAD, "dead letters", f"dead.{tenant}.>"),
-        (SCHEDULES, "schedules", f"schedule.{tenant}.>"),
-        (SCHEDULES, "scheduled commands that are due", f"due.{tenant}.>"),
         ("KV_state", "state of services", f"$KV.state.{tenant}.>"),
         ("KV_replays", "replays", f"$KV.replays.*.{tenant}"),
         ("KV_cursors", "cursors", f"$KV.cursors.*.{tenant}"),

@@ -24,7 +24,7 @@ def test_a_tenant_that_leaves_is_erased(mesh: Cli, tenant: str) -> None:
     soon(lambda: "tenant_deleted" in mesh.ok("journal", tenant).out)
     lines = mesh.ok("journal", "erase", tenant, "--yes").out.splitlines()
     assert lines[0].split() == ["WHAT", "STREAM", "ERASED"]
-    assert lines[1].split() == ["commands", "and", "events", "JOURNAL", "4"]
+    assert ["commands", "and", "events", "JOURNAL", "4"] in [line.split() for line in lines]
     assert "Nothing of it is left there. Not reached:" in lines
     assert mesh.ok("journal", tenant, "-o", "json").out == ""
 
@@ -32,7 +32,7 @@ def test_a_tenant_that_leaves_is_erased(mesh: Cli, tenant: str) -> None:
 def test_what_was_erased_is_told_as_json(mesh: Cli, tenant: str) -> None:
     mesh.ok("tenants", "suspend", tenant)
     said = mesh.ok("journal", "erase", tenant, "--yes", "-o", "json").json
-    assert said["erased"][0]["stream"] == "JOURNAL"
+    assert "JOURNAL" in {each["stream"] for each in said["erased"]}
     assert said["erased"][0]["count"] >= 3
     assert "backups and exports" in said["not_reached"]
 
