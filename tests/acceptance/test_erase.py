@@ -33,7 +33,7 @@ def test_what_was_erased_is_told_as_json(mesh: Cli, tenant: str) -> None:
     mesh.ok("tenants", "suspend", tenant)
     said = mesh.ok("journal", "erase", tenant, "--yes", "-o", "json").json
     assert "JOURNAL" in {each["stream"] for each in said["erased"]}
-    assert said["erased"][0]["count"] >= 3
+    assert sum(each["count"] for each in said["erased"]) >= 3
     assert "backups and exports" in said["not_reached"]
 
 
