@@ -3,13 +3,14 @@
 #   PYTHON=python3.12   the interpreter for .venv         UV=   do without uv
 #   TESTARGS='-k router --servers containers'   for `make test`
 #   BENCHARGS=...       for `make bench`
+#   CHAOSARGS='--seconds 600 --seed 7'   for `make chaos`
 
 BIN := .venv/bin
 SETUP := bash .ci/venv
 TEST_IMAGE ?= tenantry-test/nats:local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench contracts build test-image clean
+.PHONY: help setup demo test check bench chaos contracts build test-image clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -31,6 +32,10 @@ check: ## lint, formatting, types, import layers, whitespace
 bench: ## measure side by side with bare nats-py and others (BENCHARGS)
 	@$(SETUP) dev
 	@$(BIN)/python -m benchmarks $(BENCHARGS)
+
+chaos: ## random faults on a real mesh, judged by an oracle (CHAOSARGS)
+	@$(SETUP) dev
+	@$(BIN)/python -m chaos $(CHAOSARGS)
 
 contracts: ## write subjects.md and schemas/ anew from the code
 	@$(SETUP) dev

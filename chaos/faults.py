@@ -1,0 +1,110 @@
+"""Faults by a seeded plan, and how each is done to a world."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from chaos.process import Process
+from chaos.world import World
+
+KINDS: Mapping[str, tuple[tuple[str, ...], float]] = {
+    # kind: the roles that it may strike, and how often relative to the others
+    "kill": (("worker", "router", "tenants"), 6.0),
+    "kill-nats": (("nats",), 1.5),
+    "restart-nats": (("nats",), 0.7),
+    "suspend": (("worker", "worker", "router"), 6.0),
+    "pause": (("worker", "worker", "router"), 3.0),
+    "cut": (("worker", "router"), 2.0),
+    "restart": (("worker", "router", "tenants"), 2.0),
+    "roll": (("worker", "router"), 1.0),
+}
+PAUSE = 2.5
+"""Mean time between the beginnings of two faults, seconds."""
+
+_SHORT, _LONG = (0.5, 4.0), (8.5, 15.0)
+
+
+class Fault(NamedTuple):
+    """One fault: when it begins (seconds from the start), what, to whom, for how long."""
+
+    at: float
+    kind: str
+    target: str
+    seconds: float
+
+
+def plan(
+    seed: int, seconds: float, targets: Mapping[str, Sequence[str]], kinds: Sequence[str] = ()
+) -> list[Fault]:
+    """The faults of a run: the same for the same seed, length, processes and kinds."""
+    dice = random.Random(seed)
+    known = [kind for kind in KINDS if not kinds or kind in kinds]
+    weights = [KINDS[kind][1] for kind in known]
+    faults: list[Fault] = []
+    at = 1.0 + dice.expovariate(1 / PAUSE)
+    while at < seconds:
+        kind = dice.choices(known, weights)[0]
+        role = dice.choice(KINDS[kind][0])
+        target = role if kind == "roll" else dice.choice(sorted(targets.get(role) or [""]))
+        longer = kind in {"suspend", "pause"} and dice.random() < 0.4
+        lasts = round(dice.uniform(*(_LONG if longer else _SHORT)), 2)
+        if role in targets:
+            faults.append(Fault(round(at, 2), kind, target, lasts))
+        at += dice.expovariate(1 / PAUSE)
+    return faults
+
+
+class Faults:
+    """Does a plan to a world; each process suffers one fault at a time."""
+
+    def __init__(self, world: World, faults: Sequence[Fault]) -> None:
+        self.done: Counter[str] = Counter()
+        self.now = ""
+        """What was begun last."""
+        self._world = world
+        self._faults = faults
+
+    async def run(self, seconds: float) -> None:
+        """Do all of it; returns when the last is over and everything runs again."""
+        began = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            for fault in self._faults:
+                wait = began + fault.at - asyncio.get_running_loop().time()
+                await asyncio.sleep(max(0.0, wait))
+                group.create_task(self._do(fault, began + seconds))
+            await asyncio.sleep(began + seconds - asyncio.get_running_loop().time())
+
+    async def _do(self, fault: Fault, until: float) -> None:
+        if fault.kind == "roll":
+            for name in self._world.targets()[fault.target]:
+                await self._strike(fault, self._world.processes[name], until)
+        else:
+            await self._strike(fault, self._world.processes[fault.target], until)
+
+    async def _strike(self, fault: Fault, process: Process, until: float) -> None:
+        async with process.lock:
+            if asyncio.get_running_loop().time() >= until:
+                return  # it waited for another fault, and the time of faults is over
+            self.done[fault.kind] += 1
+            self.now = f"{fault.kind} {process.name}"
+            match fault.kind:
+                case "kill" | "kill-nats":
+                    await process.kill()
+                    await asyncio.sleep(min(fault.seconds, 3.0))
+                    await process.start()
+                case "restart" | "restart-nats" | "roll":
+                    await process.stop()
+                    await process.start()
+                case "suspend":
+                    process.suspend()
+                    await asyncio.sleep(fault.seconds)
+                    process.resume()
+                case "pause" | "cut":
+                    proxy = self._world.proxies[process.name]
+                    (proxy.pause if fault.kind == "pause" else proxy.cut)()
+                    await asyncio.sleep(fault.seconds)
+                    proxy.heal()

@@ -1,0 +1,53 @@
+"""Waiting until a world has settled: for as long as it makes progress, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from chaos import facts
+
+PATIENCE = 60.0
+"""Without progress for so long, what is left counts as stuck, seconds."""
+
+LONGEST = 900.0
+"""However much progress there is, seconds."""
+
+_EVERY = 0.5
+_PROGRESS = ("JOURNAL", "KV_state", "DEAD")
+
+
+async def settle(client: Client, say: Callable[[str], None]) -> float | None:
+    """Return the seconds that it took until nothing was left to do, or None if it is stuck."""
+    began = moved = time.monotonic()
+    last: tuple[int, ...] = ()
+    calm = 0
+    while calm < 3:
+        now = time.monotonic()
+        try:
+            left = sum((await facts.waiting(client)).values())
+            apart = len(await facts.behind(client))
+            mark = (left, apart, *[await _last(client, stream) for stream in _PROGRESS])
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            mark, left, apart = last, 1, 1
+        calm = calm + 1 if not left and not apart else 0
+        if mark != last:
+            last, moved = mark, now
+        if now - moved > PATIENCE or now - began > LONGEST:
+            return None
+        say(f"settling: {left} messages, {apart} tenants apart")
+        await asyncio.sleep(_EVERY)
+    return moved - began
+
+
+async def _last(client: Client, stream: str) -> int:
+    """The last sequence of a stream; 0 where it does not exist."""
+    try:
+        return (await client.jetstream().stream_info(stream)).state.last_seq
+    except nats.js.errors.NotFoundError:
+        return 0

@@ -1,0 +1,218 @@
+"""The processes under chaos: a whole mesh, or the plain workers that are its counter-proof."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.js.errors import NotFoundError
+
+from chaos.process import Process
+from chaos.proxy import Proxy
+from tenantry.control import Control
+from tenantry.local import mesh as local
+from tenantry.local.server import find_nats_server, free_port, read_info
+from tenantry.operator import ServerOptions
+
+DRAIN = 8.0
+SERVICES = ("chaos.service:chaos", "chaos.service:echo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of everything there is."""
+
+    tenants: int = 20
+    producers: int = 2
+    routers: int = 2
+    replicas: int = 3
+
+    def names(self) -> list[str]:
+        """The tenants."""
+        return [f"t{number:03d}" for number in range(self.tenants)]
+
+
+@dataclass
+class World(ABC):
+    """A NATS server, processes around it, and a proxy for each that has a network to lose."""
+
+    folder: Path
+    size: Size
+    port: int = field(default_factory=free_port)
+    processes: dict[str, Process] = field(default_factory=dict)
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where producers and the oracle connect: no proxy in between."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start everything, and make the tenants."""
+
+    @abstractmethod
+    async def producer(self, tenant: str) -> Client:
+        """A plain client of a tenant."""
+
+    @abstractmethod
+    async def reader(self) -> Client:
+        """A plain client that may read everything."""
+
+    def targets(self) -> dict[str, list[str]]:
+        """The processes by role."""
+        roles: dict[str, list[str]] = {}
+        for name in self.processes:
+            roles.setdefault(name.partition("-")[0], []).append(name)
+        return roles
+
+    def troubles(self) -> list[str]:
+        """What processes did of themselves."""
+        return [text for process in self.processes.values() for text in process.troubles]
+
+    async def close(self) -> None:
+        """End all processes and proxies."""
+        for process in reversed(self.processes.values()):
+            process.resume()
+            await process.kill()
+        for proxy in self.proxies.values():
+            await proxy.close()
+
+    async def _nats(self, config: Path) -> None:
+        program = str(find_nats_server())
+        command = (program, "-c", str(config), "-a", "127.0.0.1", "-p", str(self.port))
+        await self._add(Process("nats", command, self.folder, ready=self._greets))
+
+    async def _greets(self) -> bool:
+        return await asyncio.to_thread(read_info, self.port) is not None
+
+    async def _python(self, name: str, *arguments: str, proxied: bool = True) -> None:
+        """A process of ours behind a proxy of its own."""
+        port = self.port
+        if proxied:
+            self.proxies[name] = await Proxy(self.port).start()
+            port = self.proxies[name].port
+        command = (sys.executable, "-P", "-m", *arguments, "--url", f"nats://127.0.0.1:{port}")
+        await self._add(Process(name, command, self.folder))
+
+    async def _add(self, process: Process) -> None:
+        self.processes[process.name] = process
+        await process.start()
+
+
+class MeshWorld(World):
+    """What `tenantry up` would run, with more routers and replicas and without its supervisor."""
+
+    @property
+    def home(self) -> Path:
+        """The operator's directory."""
+        return self.folder / "operator"
+
+    async def start(self) -> None:
+        """See :class:`World`."""
+        options = ServerOptions(port=self.port, store_dir="./data", resolver_dir="./data/accounts")
+        local.plant(self.home, server_options=options, journal_bytes=2 * 1024**3)
+        await self._nats(self.home / "server.conf")
+        where = ("--home", str(self.home), "--drain", f"{DRAIN:g}")
+        await self._python("tenants", "tenantry", "run", "tenants", *where, proxied=False)
+        await asyncio.gather(
+            *(
+                self._python(f"router-{number}", "tenantry", "run", "router", *where)
+                for number in range(1, self.size.routers + 1)
+            ),
+            *(
+                self._python(f"worker-{number}", "tenantry", "run", *SERVICES, *where)
+                for number in range(1, self.size.replicas + 1)
+            ),
+        )
+        async with await Control.connect(self.url, creds=self._creds("control")) as control:
+            for tenant in self.size.names():
+                _, text = await control.create(tenant, plan="business")
+                (self.folder / f"{tenant}.creds").write_text(text)
+
+    async def producer(self, tenant: str) -> Client:
+        """See :class:`World`."""
+        creds = self.folder / f"{tenant}.creds"
+        return await _connect(self.url, str(creds), inbox=f"_INBOX.{tenant}")
+
+    async def reader(self) -> Client:
+        """See :class:`World`."""
+        return await _connect(self.url, str(self._creds("control")))
+
+    def _creds(self, role: str) -> Path:
+        return self.home / "creds" / f"{role}.creds"
+
+
+class PlainWorld(World):
+    """The same streams on a server without accounts, and workers of nothing but nats-py."""
+
+    async def start(self) -> None:
+        """See :class:`World`."""
+        config = self.folder / "server.conf"
+        config.write_text('jetstream: { store_dir: "./data" }\n')
+        await self._nats(config)
+        client = await self.reader()
+        await _plain_streams(client)
+        await client.close()
+        await asyncio.gather(
+            *(
+                self._python(f"worker-{number}", "chaos.plain")
+                for number in range(1, self.size.replicas + 1)
+            )
+        )
+
+    async def producer(self, tenant: str) -> Client:
+        """See :class:`World`."""
+        return await _connect(self.url, inbox=f"_INBOX.{tenant}")
+
+    async def reader(self) -> Client:
+        """See :class:`World`."""
+        return await _connect(self.url)
+
+
+async def _connect(url: str, creds: str | None = None, *, inbox: str = "_INBOX") -> Client:
+    """nats-py as it comes, told to reconnect for as long as it takes."""
+    return await nats.connect(
+        url,
+        user_credentials=creds,
+        inbox_prefix=inbox,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.3,
+        error_cb=_ignore,
+    )
+
+
+async def _ignore(_error: Exception) -> None:
+    """Errors of a connection are what this is about."""
+
+
+async def _plain_streams(client: Client) -> None:
+    """The journal, dead letters and state, laid out as the mesh has them."""
+    js = client.jetstream()
+    streams: list[dict[str, Any]] = [
+        {
+            "name": "JOURNAL",
+            "subjects": ["tenant.*.*.*"],
+            "subject_transform": {
+                "src": "tenant.*.*.*",
+                "dest": "journal.{{partition(16,1)}}.{{wildcard(1)}}.{{wildcard(2)}}"
+                ".{{wildcard(3)}}",
+            },
+        },
+        {"name": "DEAD", "subjects": ["dead.*.*.*"]},
+        {"name": "KV_state", "subjects": ["$KV.state.>"], "max_msgs_per_subject": 1},
+    ]
+    for config in streams:
+        try:
+            await js.stream_info(config["name"])
+        except NotFoundError:
+            body = {"storage": "file", "retention": "limits", "num_replicas": 1, **config}
+            subject = f"$JS.API.STREAM.CREATE.{config['name']}"
+            await client.request(subject, json.dumps(body).encode(), timeout=5)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from chaos.faults import KINDS, plan
+
+TARGETS = {
+    "nats": ["nats"],
+    "tenants": ["tenants"],
+    "router": ["router-1", "router-2"],
+    "worker": ["worker-1", "worker-2", "worker-3"],
+}
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    assert plan(7, 600.0, TARGETS) == plan(7, 600.0, TARGETS)
+
+
+def test_another_seed_gives_others() -> None:
+    assert plan(7, 600.0, TARGETS) != plan(8, 600.0, TARGETS)
+
+
+def test_a_long_plan_has_all_kinds() -> None:
+    assert {fault.kind for fault in plan(7, 600.0, TARGETS)} == set(KINDS)
+
+
+def test_kinds_can_be_chosen() -> None:
+    assert {fault.kind for fault in plan(7, 600.0, TARGETS, ["kill", "cut"])} == {"kill", "cut"}
+
+
+def test_all_faults_begin_in_time() -> None:
+    assert all(0 < fault.at < 60.0 for fault in plan(7, 60.0, TARGETS))
+
+
+def test_what_a_world_does_not_have_is_not_struck() -> None:
+    targets = {"worker": ["worker-1"]}
+    struck = {fault.target for fault in plan(7, 600.0, targets)}
+    assert struck == {"worker-1", "worker"}
