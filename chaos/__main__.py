@@ -24,7 +24,7 @@ import uvloop
 from rich.console import Console
 
 from chaos import run as running
-from chaos.faults import KINDS
+from chaos.faults import KINDS, NONE
 from chaos.report import Report
 from chaos.run import Options
 from chaos.world import Size
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         kinds=tuple(given.faults.split(",")) if given.faults else (),
         keep=given.keep,
     )
-    if unknown := set(options.kinds) - set(KINDS):
+    if unknown := set(options.kinds) - {*KINDS, NONE}:
         errors.print(f"chaos: no such faults: {', '.join(unknown)} (there are: {', '.join(KINDS)})")
         return 2
     errors.print(f"seed {options.seed}: {options.command()}", soft_wrap=True, highlight=False)
@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--routers", type=int, default=size.routers, help=f"default: {size.routers}")
     add("--replicas", type=int, default=size.replicas, help="of the services, default: 3")
     add("--rate", type=float, default=60.0, help="commands a second in all (default: 60)")
-    add("--faults", default="", metavar="KINDS", help=f"only these, of {','.join(KINDS)}")
+    kinds = ",".join(KINDS)
+    add("--faults", default="", metavar="KINDS", help=f"only these, of {kinds}; or {NONE}")
     add("--plain", action="store_true", help="a plain nats-py worker in the mesh's place")
     add("--keep", type=Path, metavar="DIR", help="keep logs, streams and facts in a new folder")
     add("-o", "--output", choices=("text", "json"), default="text")

@@ -22,6 +22,9 @@ KINDS: Mapping[str, tuple[tuple[str, ...], float]] = {
     "restart": (("worker", "router", "tenants"), 2.0),
     "roll": (("worker", "router"), 1.0),
 }
+NONE = "none"
+"""In place of kinds: no faults at all."""
+
 PAUSE = 2.5
 """Mean time between the beginnings of two faults, seconds."""
 
@@ -46,7 +49,7 @@ def plan(
     weights = [KINDS[kind][1] for kind in known]
     faults: list[Fault] = []
     at = 1.0 + dice.expovariate(1 / PAUSE)
-    while at < seconds:
+    while at < seconds and known:
         kind = dice.choices(known, weights)[0]
         role = dice.choice(KINDS[kind][0])
         target = role if kind == "roll" else dice.choice(sorted(targets.get(role) or [""]))
