@@ -85,15 +85,13 @@ class Facts:
     effects: dict[str, list[Effect]]
     """By service; those of one tenant in the order in which they happened."""
     dead: list[Dead] = field(default_factory=list)
-    gives_up: bool = False
-    """Whether dead letters exist here: else what can't succeed may be lost."""
     waiting: dict[str, int] = field(default_factory=dict)
     """By consumer, what is not delivered or not acknowledged."""
     behind: list[str] = field(default_factory=list)
     """`<service>.<tenant>` of each that is still read apart."""
 
 
-async def collect(client: Client, sent: list[Sent], *, gives_up: bool) -> Facts:
+async def collect(client: Client, sent: list[Sent]) -> Facts:
     """Read all of it."""
     commands, events = await _journal(client)
     return Facts(
@@ -102,7 +100,6 @@ async def collect(client: Client, sent: list[Sent], *, gives_up: bool) -> Facts:
         events=events,
         effects=await _effects(client),
         dead=await _dead(client),
-        gives_up=gives_up,
         waiting=await waiting(client),
         behind=await behind(client),
     )

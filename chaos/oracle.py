@@ -111,8 +111,6 @@ def _handled(case: _Case) -> Iterator[Finding]:
         for (tenant, key), stored in case.cause(service).items():
             if (tenant, key) in case.effect[service] or (service, stored.seq) in case.dead:
                 continue
-            if stored.kind in POISON and not case.facts.gives_up:
-                continue
             what = f"{_name(key)} ({stored.kind or 'event'}, seq {stored.seq}) has no effect in"
             yield Finding("lost", tenant, f"{what} {service}")
 

@@ -25,7 +25,7 @@ _ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError, Value
 class Producer:
     """Sends commands of one tenant, the next one when the last was acknowledged."""
 
-    def __init__(self, tenant: str, name: str, dice: random.Random, *, poison: bool) -> None:
+    def __init__(self, tenant: str, name: str, dice: random.Random) -> None:
         self.sent: list[Sent] = []
         self.tries = 0
         self.given_up = ""
@@ -33,7 +33,6 @@ class Producer:
         self._tenant = tenant
         self._name = name
         self._dice = dice
-        self._poison = poison
 
     async def run(self, client: Client, stop: asyncio.Event, pause: float) -> None:
         """Send until `stop` is set and the last is acknowledged; `pause` seconds in the mean."""
@@ -50,8 +49,7 @@ class Producer:
 
     def _task(self, sequence: int) -> Task:
         kinds = ["plain", "slow", "flaky", "reject", "poison"]
-        weights = [88.0, 4.0, 6.0, 1.0, 1.0 if self._poison else 0.0]
-        kind = self._dice.choices(kinds, weights)[0]
+        kind = self._dice.choices(kinds, [88.0, 4.0, 6.0, 1.0, 1.0])[0]
         long = self._dice.random() < 0.1
         return Task(
             tenant=self._tenant,
@@ -87,12 +85,10 @@ class Producer:
 class Producers:
     """All of them, each tenant's on one connection."""
 
-    def __init__(self, world: World, seed: int, *, poison: bool) -> None:
+    def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self.all = [
-            Producer(
-                tenant, f"p{number}", random.Random(f"{seed}/{tenant}/{number}"), poison=poison
-            )
+            Producer(tenant, f"p{number}", random.Random(f"{seed}/{tenant}/{number}"))
             for tenant in world.size.names()
             for number in range(world.size.producers)
         ]

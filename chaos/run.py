@@ -19,7 +19,6 @@ from chaos.oracle import Finding
 from chaos.process import ProcessTrouble
 from chaos.producers import Producers
 from chaos.report import Report
-from chaos.service import GIVES_UP
 from chaos.settle import settle
 from chaos.world import MeshWorld, PlainWorld, Size, World
 
@@ -61,12 +60,10 @@ async def run(options: Options, folder: Path, say: Say) -> Report:
 
 class _Run:
     def __init__(self, options: Options, world: World, say: Say) -> None:
-        gives_up = GIVES_UP or options.plain
         self._options = options
         self._world = world
         self._say = say
-        self._gives_up = gives_up
-        self._producers = Producers(world, options.seed, poison=gives_up)
+        self._producers = Producers(world, options.seed)
         faults = plan(options.seed, options.seconds, world.targets(), options.kinds)
         self._faults = Faults(world, faults)
         _note(world.folder / "plan.json", [fault._asdict() for fault in faults])
@@ -109,7 +106,7 @@ class _Run:
 
     async def _judge(self, client: Client, settled: float | None, failed: list[Finding]) -> Report:
         self._say("reading")
-        facts = await reading.collect(client, self._producers.sent, gives_up=self._gives_up)
+        facts = await reading.collect(client, self._producers.sent)
         _dump(self._world.folder, facts)
         verdict = oracle.judge(facts)
         findings = [

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
 
-import tenantry
 from chaos.book import BOOK, Book, Done, Row, Task
-from tenantry import Context, Service
+from tenantry import Context, Retry, Service
 from tenantry.errors import BadMessage
 
-_RETRY: Any = getattr(tenantry, "Retry", None)
-GIVES_UP = _RETRY is not None
-"""Whether this mesh lays down what fails again and again; else it would block its tenant."""
+_RETRY = Retry(tries=8, first=0.2, most=2.0)
 
-_POLICY: dict[str, Any] = {"retry": _RETRY(tries=8, first=0.2, most=2.0)} if GIVES_UP else {}
-
-chaos = Service("chaos", version="1.0.0")
-echo = Service("echo", version="1.0.0")
+chaos = Service("chaos", version="1.0.0", retry=_RETRY)
+echo = Service("echo", version="1.0.0", retry=_RETRY)
 done = chaos.event("done", Done)
 
 
-@chaos.command("do", public=True, **_POLICY)
+@chaos.command("do", public=True)
 async def do(ctx: Context, task: Task) -> None:
     """Have one effect, once, after whatever trouble the task asks for."""
     if task.kind == "reject":
@@ -35,7 +29,7 @@ async def do(ctx: Context, task: Task) -> None:
     ctx.emit(done, Done(tenant=task.tenant, producer=task.producer, sequence=task.sequence))
 
 
-@echo.on(done, **_POLICY)
+@echo.on(done)
 async def follow(ctx: Context, event: Done) -> None:
     """The second hop: write down the event."""
     await _write(ctx, event)

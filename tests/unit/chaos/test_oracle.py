@@ -37,7 +37,6 @@ def good() -> Facts:
         commands=[command(number) for number in numbers],
         events=[event(number) for number in numbers],
         effects={service: [effect(n) for n in numbers] for service in ("chaos", "echo")},
-        gives_up=True,
     )
 
 
@@ -80,7 +79,6 @@ def test_a_dead_letter_stands_for_an_effect(good: Facts) -> None:
     )
     assert found(poisoned) == {"lost"}
     assert found(replace(poisoned, dead=[letter(4)])) == set()
-    assert found(replace(poisoned, gives_up=False)) == set()
 
 
 def test_poison_with_an_effect(good: Facts) -> None:
