@@ -18,6 +18,7 @@ from nats.js.errors import NotFoundError
 SERVICES = ("chaos", "echo")
 COMMAND, EVENT = ("chaos", "do"), ("chaos", "done")
 _BATCH = 500
+_SILENT = 3
 
 
 class Key(NamedTuple):
@@ -154,13 +155,15 @@ async def read(client: Client, stream: str, *, last: bool = False) -> AsyncItera
         reader = await js.pull_subscribe(subject, stream=stream, config=config)
     except NotFoundError:
         return
-    left = 1
-    while left:
+    left, silent = 1, 0
+    while left and silent < _SILENT:  # what is overwritten meanwhile is never delivered
         try:
             batch = await reader.fetch(_BATCH, timeout=2.0)
         except nats.errors.TimeoutError:
             left = (await reader.consumer_info()).num_pending or 0
+            silent += 1
             continue
+        silent = 0
         for message in batch:
             meta = message.metadata
             left = meta.num_pending
