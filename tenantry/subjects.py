@@ -17,6 +17,7 @@ one tenant's subject from ever naming another's.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -179,6 +180,7 @@ def due(tenant: str, service: str, id: str) -> str:  # noqa: A002
     return f"due.{tenant}.{service}.{id}"
 
 
+@functools.lru_cache(maxsize=65_536)
 def partition(tenant: str) -> int:
     """The partition of a tenant: NATS's own, FNV-1a (32 bits) modulo their number."""
     number = 2166136261

@@ -41,7 +41,7 @@ _UNKNOWN = 30.0
 log = structlog.get_logger("tenantry.lane")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Apart:
     """What a lane and the reader of a tenant apart tell each other about it."""
 
@@ -76,23 +76,6 @@ class Behind:
         self._leaving = True
         self._wake.set()
         return self._task
-
-    async def passed(self, seq: int) -> bool:
-        """The lane is about to pass over `seq`; False where it must not be acknowledged yet.
-
-        What comes late from before the place where a replay set the tenant apart was not handled:
-        the live part begins with it, then.
-        """
-        replay = self._lane.replays.of(self._tenant)
-        waits = replay is not None and replay.generation is None and is_due(replay)
-        if not waits or seq >= self._lane.cursors.of(self._tenant).next:
-            return True
-        try:
-            await self._change(lambda row: msgspec.structs.replace(row, next=min(row.next, seq)))
-        except (Rejection, JetStreamError) as error:
-            log.warning("place not noted", tenant=self._tenant, seq=seq, why=str(error))
-            return False
-        return True
 
     # --- inside --------------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
 """One lane of a service: one partition of the journal, read by one replica at a time.
 
-The messages of one tenant run one after another in the journal's order; those of different
-tenants side by side. Which replica reads a lane follows from who is alive (`Members`), that only
-one does is the pin's doing. A message that fails sets its tenant apart (`Behind`): the lane passes
-its later ones over, and nobody else waits. See docs/decisions/0009-a-tenant-apart.md.
+Which replica reads a lane follows from who is alive (`Members`), that only one does is the pin's
+doing. This is the side of the lane towards NATS: the pin, its terms, what is acknowledged. What
+happens to each tenant's messages is in `tenants`. See docs/decisions/0011-lanes-again.md.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import structlog
 
-from tenantry import streams, subjects, tasks
+from tenantry import streams, tasks
 from tenantry.bus import Bus, Message, Pull
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.turn import Turn
@@ -26,11 +23,10 @@ from tenantry.errors import JetStreamError, Rejection, UnknownAction
 from tenantry.messages import Cursor, Replay
 from tenantry.rows import Rows
 from tenantry.runtime import journal
-from tenantry.runtime.attempts import Attempts, Outcome, about
-from tenantry.runtime.behind import Apart, Behind
+from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.consumer import Consumer
 from tenantry.runtime.letters import Letters
-from tenantry.runtime.replaying import is_due
+from tenantry.runtime.tenants import Tenants
 from tenantry.runtime.unordered import Unordered
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
@@ -48,16 +44,6 @@ _SWEEP = 5.0
 _REMEMBERED = 2048
 
 log = structlog.get_logger("tenantry.lane")
-
-
-@dataclass(slots=True)
-class _Tenant(Apart):
-    """What one tenant has in this lane."""
-
-    running: int = 0
-    """The sequence of what is being handled, or 0."""
-    task: asyncio.Task[None] | None = None
-    behind: Behind | None = None
 
 
 class Lane:
@@ -95,7 +81,7 @@ class Lane:
         self.consumer = Consumer(bus, service.name, partition)
         self._slots = min(_SLOTS, service.concurrency)
         self._tell_lost = lost
-        self._tenants: dict[str, _Tenant] = {}
+        self.tenants = Tenants(self)
         self._alone: set[asyncio.Task[None]] = set()
         self._live: dict[str, Message] = {}
         self._done: dict[int, None] = {}
@@ -104,7 +90,8 @@ class Lane:
         self._leaving = False
         self._term = 0
         self._pin = ""
-        self._settled = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set while the lane is in order: what a former reader left is known, and is here."""
         self._missing: int | None = None
         """While a term begins, how many messages have to come again before anything new may."""
         self._settling: asyncio.Task[None] | None = None
@@ -155,7 +142,7 @@ class Lane:
         if self._pull is None:
             return
         self._leaving = True
-        self._settled.set()
+        self.settled.set()
         self._pull.wake()
         await self._finish(deadline)
         if self._live:
@@ -167,17 +154,15 @@ class Lane:
             for reply in self._live:
                 await self._say(reply, NAK)
         self._live.clear()
-        self._tenants.clear()
+        self.tenants.clear()
         await self.consumer.let_go(self._pull.pin, before)
         self._pull, self._leaving, self._pin = None, False, ""
-        self._settled.clear()
+        self.settled.clear()
         self._missing = None
 
     async def _finish(self, deadline: float) -> None:
         """Wait for what runs, and cut off what does not end in time."""
-        apart = [t.behind for t in self._tenants.values() if t.behind is not None]
-        running = [t.task for t in self._tenants.values() if t.task is not None]
-        running += [*self._alone, *(each.leave() for each in apart)]
+        running = [*self._alone, *self.tenants.leave()]
         if running:
             loop = asyncio.get_running_loop()
             _, late = await asyncio.wait(running, timeout=max(0.0, deadline - loop.time()))
@@ -203,7 +188,12 @@ class Lane:
 
     def ready(self) -> bool:
         """Whether it is ours, and everything is known that a former reader has left."""
-        return self.holds() and self._settled.is_set() and not self._leaving
+        return self.holds() and self.settled.is_set() and not self._leaving
+
+    @property
+    def leaving(self) -> bool:
+        """Whether nothing new may begin."""
+        return self._leaving
 
     def turn(self, seq: int, *, ordered: bool = True, row: Cursor, **more: Any) -> Turn:
         """A turn that counts as long as the lane is ours without a break."""
@@ -230,18 +220,10 @@ class Lane:
             return
         handler = self.handlers.get(action)
         if handler is not None and not handler.ordered:
-            self._live[message.reply] = message
-            self._aside(self._unordered.serve(name, message, handler, self._settled))
+            self.keep(message)
+            self._aside(self._unordered.serve(name, message, handler))
             return
-        tenant = self._tenants.setdefault(name, _Tenant())
-        if seq == tenant.running:
-            return  # NATS has lost its memory, or patience; what we say at the end still counts
-        if former := tenant.held.get(seq):
-            self._live.pop(former.reply, None)
-        self._live[message.reply] = message
-        tenant.held[seq] = message
-        if tenant.task is None:
-            tenant.task = asyncio.create_task(self._serve(name, tenant))
+        self.tenants.hold(name, seq, message)
 
     def _begin_term(self) -> None:
         """What came before may be in other hands, or comes again: let go of all of it.
@@ -250,17 +232,16 @@ class Lane:
         messages must not run before it has come again.
         """
         self._term += 1
-        self._settled.clear()
+        if self._leaving:
+            return  # it is given back in a moment
+        self.settled.clear()
         self._missing = 0
         dropped = list(self._live)
         self._live.clear()
-        for tenant in self._tenants.values():
-            tenant.held.clear()
-            tenant.running = 0
+        self.tenants.let_go()
         if self._settling is not None:
             self._settling.cancel()
-        if not self._leaving:
-            self._settling = asyncio.create_task(self._settle(dropped))
+        self._settling = asyncio.create_task(self._settle(dropped))
 
     async def _settle(self, dropped: list[str]) -> None:
         """Let what is outstanding come again, and learn what the former reader has written.
@@ -275,9 +256,8 @@ class Lane:
         await self._gather(len(dropped))
         self._missing = None
         await self._learn()
-        self._settled.set()
-        for name in self._apart():
-            self.look(name)
+        self.settled.set()
+        self.tenants.look_at_all()
 
     async def _gather(self, dropped: int) -> None:
         """Wait until all that is not acknowledged is in our hands.
@@ -287,7 +267,7 @@ class Lane:
         began = time.monotonic()
         self._missing = dropped
         while (waited := time.monotonic() - began) < journal.ACK_WAIT + _GATHER:
-            self._wake()
+            self.wake()
             await asyncio.sleep(_SETTLE)
             with contextlib.suppress(Rejection, JetStreamError):
                 outstanding = await self.consumer.outstanding()
@@ -310,132 +290,6 @@ class Lane:
             else:
                 return
 
-    def _apart(self) -> list[str]:
-        """The tenants of this partition that are to be read apart."""
-        names = {*self.cursors.tenants(), *self.replays.tenants()}
-        return [n for n in names if subjects.partition(n) == self.partition and self._wants(n)]
-
-    def _wants(self, name: str) -> bool:
-        return self.cursors.of(name).behind or is_due(self.replays.of(name))
-
-    def look(self, name: str) -> None:
-        """Read a tenant apart from the rest where a row says so."""
-        if not self.ready() or not self._wants(name):
-            return
-        tenant = self._tenants.setdefault(name, _Tenant())
-        if tenant.behind is None:
-            tenant.behind = Behind(self, name, tenant, lambda: self._caught_up(name, tenant))
-        tenant.behind.wake()
-
-    def _caught_up(self, name: str, tenant: _Tenant) -> None:
-        tenant.behind = None
-        self._forget_idle(name, tenant)
-
-    # --- one message ---------------------------------------------------------------------------
-
-    async def _serve(self, name: str, tenant: _Tenant) -> None:
-        """Run what is held of one tenant, in order, until nothing is."""
-        try:
-            while tenant.held and not self._leaving:
-                await self._settled.wait()
-                async with tenant.lock:
-                    if self._leaving or not tenant.held:
-                        continue
-                    seq = min(tenant.held)
-                    message = tenant.held.pop(seq)
-                    tenant.running = seq
-                    try:
-                        await self._take(name, tenant, seq, message)
-                    finally:
-                        tenant.running = 0
-        finally:
-            tenant.task = None
-            self._forget_idle(name, tenant)
-            self._wake()
-
-    def _forget_idle(self, name: str, tenant: _Tenant) -> None:
-        idle = tenant.task is None and not tenant.held and tenant.behind is None
-        if idle and self._tenants.get(name) is tenant:
-            del self._tenants[name]
-
-    async def _take(self, name: str, tenant: _Tenant, seq: int, message: Message) -> None:
-        """Handle one message and settle it; one that fails sets its tenant apart."""
-        row = self.cursors.of(name)
-        if not self.holds():
-            self._begin_term()  # it comes again, to whoever reads the lane then
-            return
-        if row.behind or seq < row.next:
-            await self._pass_over(name, tenant, seq, message)
-            return
-        handler = self.handlers.get(message.subject.split(".", 3)[3])
-        if handler is None:
-            await self._set_apart(name, tenant, seq, message, self.unknown(message.subject))
-            return
-        delivery = Delivery.of(message)
-        turn = self.turn(seq, row=row)
-        outcome, why = await self.attempts.run(handler, message, delivery, turn)
-        if outcome is Outcome.DONE:
-            await self.settle(message)
-        elif why is None or not turn.valid:
-            if message.reply in self._live:  # else a new term has begun already
-                self._begin_term()
-        else:
-            gone = outcome is Outcome.HOPELESS or handler.retry.tries == 1
-            if gone and await self.lay_down(message, why):
-                await self.settle(message)
-            else:
-                await self._set_apart(name, tenant, seq, message, why)
-
-    async def _pass_over(self, name: str, tenant: _Tenant, seq: int, message: Message) -> None:
-        """What is read apart, or has been: the journal keeps it."""
-        if tenant.behind is not None and not await tenant.behind.passed(seq):
-            self._begin_term()
-            return
-        tenant.passed = max(tenant.passed, seq)
-        await self.settle(message)
-        self.look(name)
-
-    async def _set_apart(
-        self, name: str, tenant: _Tenant, seq: int, message: Message, why: Rejection
-    ) -> None:
-        """Write down that this tenant is read apart from here on; only then let the lane go on."""
-        handler = self.handlers.get(message.subject.split(".", 3)[3])
-        pause = handler.retry.pause(1) if handler is not None else _AGAIN
-        now = time.time()
-
-        def apart(row: Cursor) -> Cursor:
-            if row.behind:
-                return row
-            return msgspec.structs.replace(
-                row,
-                next=seq,
-                behind=True,
-                failed=0 if handler is None else 1,
-                first_failed=now,
-                retry_at=now + pause,
-                code=why.code,
-            )
-
-        while self.holds():
-            try:
-                await self.cursors.change(name, apart)
-            except (Rejection, JetStreamError) as error:
-                log.warning("tenant not set apart yet", tenant=name, seq=seq, why=str(error))
-                await asyncio.sleep(_AGAIN)
-                continue
-            log.warning(
-                "will retry",
-                **about(message, seq),
-                attempt=1,
-                after=round(pause, 2),
-                code=why.code,
-            )
-            tenant.passed = max(tenant.passed, seq)
-            await self.settle(message)
-            self.look(name)
-            return
-        self._begin_term()
-
     async def lay_down(self, message: Message, why: Rejection) -> bool:
         """Make a dead letter of a message; False where that can't be done now."""
         delivery = Delivery.of(message)
@@ -452,9 +306,23 @@ class Lane:
 
     # --- telling the journal -------------------------------------------------------------------
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There may be room again."""
         if self._pull is not None:
             self._pull.wake()
+
+    def keep(self, message: Message) -> None:
+        """A message is in hands here: the journal is told so until it is settled."""
+        self._live[message.reply] = message
+
+    def drop(self, message: Message) -> None:
+        """Let go of a message in order: it comes again, and nothing later may run before."""
+        if message.reply in self._live:  # else a new term has begun since
+            self._begin_term()
+
+    def is_done(self, seq: int) -> bool:
+        """Whether a message was settled lately: then only its acknowledgement was lost."""
+        return seq in self._done
 
     def let_go(self, message: Message) -> None:
         """Say nothing of a message: it comes again by itself."""
@@ -467,13 +335,13 @@ class Lane:
         if len(self._done) > _REMEMBERED:
             del self._done[next(iter(self._done))]
         await self._say(message.reply, ACK)
-        self._wake()
+        self.wake()
 
     async def give_back(self, message: Message, delay: float) -> None:
         """Give a message back, to be delivered anew after `delay` seconds."""
         self._live.pop(message.reply, None)
         await self._say(message.reply, NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode())
-        self._wake()
+        self.wake()
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside what runs in order."""
@@ -500,28 +368,9 @@ class Lane:
                         await self._say(reply, PROGRESS)
                     if now - swept > _SWEEP:
                         swept = now
-                        await self._sweep()
-                elif now - knocked > _KNOCK and not self._leaving and self._apart():
+                        await self.tenants.sweep()
+                elif now - knocked > _KNOCK and not self._leaving and self.tenants.apart():
                     knocked = now
                     await journal.knock(self.bus, self.service.name, self.partition)
             except (Rejection, JetStreamError) as error:
                 log.warning("lane not seen to", consumer=self.consumer.name, why=str(error))
-
-    async def _sweep(self) -> None:
-        """Look after tenants apart, and forget the rows that the lane has come past."""
-        rows = [n for n in self.cursors.tenants() if subjects.partition(n) == self.partition]
-        for name in rows:
-            self.look(name)
-        stale = [n for n in rows if (row := self.cursors.of(n)).next and not row.behind]
-        if not stale:
-            return
-        floor = await self.consumer.floor()
-        for name in stale:
-            await self.cursors.change(name, lambda row: _forgotten(row, floor))
-
-
-def _forgotten(row: Cursor, floor: int) -> Cursor:
-    """A row without its place, where the lane has come past it."""
-    if row.behind or row.next > floor + 1:
-        return row
-    return Cursor(epoch=row.epoch, generation=row.generation, former=row.former)

@@ -77,7 +77,7 @@ class Lanes:
     def _look(self, tenant: str) -> None:
         """Something is written about a tenant."""
         if self._lanes:
-            self._lanes[subjects.partition(tenant)].look(tenant)
+            self._lanes[subjects.partition(tenant)].tenants.look(tenant)
 
     def changed(self) -> None:
         """The replicas alive have changed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,12 +26,10 @@ class Unordered:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
-    async def serve(
-        self, tenant: str, message: Message, handler: Handler, settled: asyncio.Event
-    ) -> None:
-        """Handle one message once the lane is `settled`, and say what becomes of it."""
-        await settled.wait()
+    async def serve(self, tenant: str, message: Message, handler: Handler) -> None:
+        """Handle one message once the lane is in order, and say what becomes of it."""
         lane, delivery = self._lane, Delivery.of(message)
+        await lane.settled.wait()
         if not lane.ready():
             lane.let_go(message)
             return

@@ -1,0 +1,257 @@
+"""The tenants of a lane: the messages of each run one after another, those of different ones
+side by side.
+
+A message that fails sets its tenant apart (`Behind`): the lane passes its later ones over, and
+nobody else waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from tenantry import subjects
+from tenantry.bus import Message
+from tenantry.bus.jetstream import Delivery
+from tenantry.errors import JetStreamError, Rejection
+from tenantry.messages import Cursor
+from tenantry.runtime.attempts import Outcome, about
+from tenantry.runtime.behind import Apart, Behind
+from tenantry.runtime.replaying import is_due
+
+if TYPE_CHECKING:
+    from tenantry.runtime.lane import Lane
+
+_AGAIN = 0.5
+
+log = structlog.get_logger("tenantry.lane")
+
+
+@dataclass(slots=True, kw_only=True)
+class Tenant(Apart):
+    """What one tenant has in a lane."""
+
+    name: str
+    running: int = 0
+    """The sequence of what is being handled, or 0."""
+    task: asyncio.Task[None] | None = None
+    behind: Behind | None = None
+
+
+class Tenants:
+    """Those of whom something is here, and what is done about it."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._here: dict[str, Tenant] = {}
+
+    # --- what comes and goes -------------------------------------------------------------------
+
+    def hold(self, name: str, seq: int, message: Message) -> None:
+        """Take a message; it runs when everything before it has."""
+        tenant = self._of(name)
+        if seq == tenant.running:
+            return  # NATS has lost its memory, or patience; what we say at the end still counts
+        if former := tenant.held.get(seq):
+            self._lane.let_go(former)
+        self._lane.keep(message)
+        tenant.held[seq] = message
+        if tenant.task is None:
+            tenant.task = asyncio.create_task(self._serve(tenant))
+
+    def let_go(self) -> None:
+        """A new term begins: what is held here comes again, and so does what runs."""
+        for tenant in self._here.values():
+            tenant.held.clear()
+            tenant.running = 0
+
+    def leave(self) -> list[asyncio.Task[None]]:
+        """Begin nothing new; what has to end before the lane may go."""
+        every = list(self._here.values())
+        apart = [each.behind.leave() for each in every if each.behind is not None]
+        return apart + [each.task for each in every if each.task is not None]
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._here.clear()
+
+    def _of(self, name: str) -> Tenant:
+        tenant = self._here.get(name)
+        if tenant is None:
+            tenant = self._here[name] = Tenant(name=name)
+        return tenant
+
+    def _forget_idle(self, tenant: Tenant) -> None:
+        idle = tenant.task is None and not tenant.held and tenant.behind is None
+        if idle and self._here.get(tenant.name) is tenant:
+            del self._here[tenant.name]
+
+    # --- who is apart --------------------------------------------------------------------------
+
+    def apart(self) -> list[str]:
+        """The tenants of this lane that are to be read apart."""
+        names = {*self._lane.cursors.tenants(), *self._lane.replays.tenants()}
+        return [name for name in names if self._is_ours(name) and self._wants(name)]
+
+    def _is_ours(self, name: str) -> bool:
+        return subjects.partition(name) == self._lane.partition
+
+    def _wants(self, name: str) -> bool:
+        return self._lane.cursors.of(name).behind or is_due(self._lane.replays.of(name))
+
+    def look(self, name: str) -> None:
+        """Read a tenant apart from the rest where a row says so."""
+        if not self._lane.ready() or not self._wants(name):
+            return
+        tenant = self._of(name)
+        if tenant.behind is None:
+            tenant.behind = Behind(self._lane, name, tenant, lambda: self._caught_up(tenant))
+        tenant.behind.wake()
+
+    def look_at_all(self) -> None:
+        """The same for all tenants of this lane."""
+        for name in self.apart():
+            self.look(name)
+
+    def _caught_up(self, tenant: Tenant) -> None:
+        tenant.behind = None
+        self._forget_idle(tenant)
+
+    async def sweep(self) -> None:
+        """Look after tenants apart, and forget the rows that the lane has come past."""
+        self.look_at_all()
+        cursors = self._lane.cursors
+        rows = [name for name in cursors.tenants() if self._is_ours(name)]
+        stale = [n for n in rows if (row := cursors.of(n)).next and not row.behind]
+        if stale:
+            floor = await self._lane.consumer.floor()
+            for name in stale:
+                await cursors.change(name, lambda row: _forgotten(row, floor))
+
+    # --- one message ---------------------------------------------------------------------------
+
+    async def _serve(self, tenant: Tenant) -> None:
+        """Run what is held of one tenant, in order, until nothing is."""
+        try:
+            while tenant.held and not self._lane.leaving:
+                await self._lane.settled.wait()
+                async with tenant.lock:
+                    if self._lane.leaving or not tenant.held or not self._lane.settled.is_set():
+                        continue
+                    seq = min(tenant.held)
+                    message = tenant.held.pop(seq)
+                    tenant.running = seq
+                    try:
+                        await self._take(tenant, seq, message)
+                    finally:
+                        tenant.running = 0
+        finally:
+            tenant.task = None
+            self._forget_idle(tenant)
+            self._lane.wake()
+
+    async def _take(self, tenant: Tenant, seq: int, message: Message) -> None:
+        """Handle one message and settle it; one that fails sets its tenant apart."""
+        lane, row = self._lane, self._lane.cursors.of(tenant.name)
+        if not lane.holds():
+            lane.drop(message)  # it comes again, to whoever reads the lane then
+            return
+        if lane.is_done(seq):
+            await lane.settle(message)
+            return
+        if row.behind or seq < row.next:
+            await self._pass_over(tenant, seq, message)
+            return
+        handler = lane.handlers.get(message.subject.split(".", 3)[3])
+        if handler is None:
+            await self._set_apart(tenant, seq, message, lane.unknown(message.subject))
+            return
+        turn = lane.turn(seq, row=row)
+        outcome, why = await lane.attempts.run(handler, message, Delivery.of(message), turn)
+        if outcome is Outcome.DONE:
+            await lane.settle(message)
+        elif why is None or not turn.valid:
+            lane.drop(message)
+        elif (outcome is Outcome.HOPELESS or handler.retry.tries == 1) and await lane.lay_down(
+            message, why
+        ):
+            await lane.settle(message)
+        else:
+            await self._set_apart(tenant, seq, message, why)
+
+    async def _pass_over(self, tenant: Tenant, seq: int, message: Message) -> None:
+        """What is read apart, or has been: the journal keeps it."""
+        try:
+            await self._note_late(tenant.name, seq)
+        except (Rejection, JetStreamError) as error:
+            log.warning("place not noted", tenant=tenant.name, seq=seq, why=str(error))
+            self._lane.drop(message)
+            return
+        tenant.passed = max(tenant.passed, seq)
+        await self._lane.settle(message)
+        self.look(tenant.name)
+
+    async def _note_late(self, name: str, seq: int) -> None:
+        """What comes from before the place where a replay set its tenant apart was not handled.
+
+        The live part begins with it, then.
+        """
+        replay = self._lane.replays.of(name)
+        if replay is None or replay.generation is not None or not is_due(replay):
+            return
+        if seq < self._lane.cursors.of(name).next:
+            await self._lane.cursors.change(
+                name, lambda row: msgspec.structs.replace(row, next=min(row.next, seq))
+            )
+
+    async def _set_apart(self, tenant: Tenant, seq: int, message: Message, why: Rejection) -> None:
+        """Write down that this tenant is read apart from here on; only then let the lane go on."""
+        lane = self._lane
+        handler = lane.handlers.get(message.subject.split(".", 3)[3])
+        pause = handler.retry.pause(1) if handler is not None else _AGAIN
+        now, turn = time.time(), lane.turn(seq, row=lane.cursors.of(tenant.name))
+
+        def apart(row: Cursor) -> Cursor:
+            if row.behind:
+                return row
+            return msgspec.structs.replace(
+                row,
+                next=seq,
+                behind=True,
+                failed=0 if handler is None else 1,
+                first_failed=now,
+                retry_at=now + pause,
+                code=why.code,
+            )
+
+        while turn.valid:
+            try:
+                await lane.cursors.change(tenant.name, apart)
+            except (Rejection, JetStreamError) as error:
+                log.warning("not set apart yet", tenant=tenant.name, seq=seq, why=str(error))
+                await asyncio.sleep(_AGAIN)
+                continue
+            log.warning(
+                "will retry",
+                **about(message, seq),
+                attempt=1,
+                after=round(pause, 2),
+                code=why.code,
+            )
+            tenant.passed = max(tenant.passed, seq)
+            await lane.settle(message)
+            self.look(tenant.name)
+            return
+        lane.drop(message)
+
+
+def _forgotten(row: Cursor, floor: int) -> Cursor:
+    """A row without its place, where the lane has come past it."""
+    if row.behind or row.next > floor + 1:
+        return row
+    return Cursor(epoch=row.epoch, generation=row.generation, former=row.former)
