@@ -107,6 +107,8 @@ class Rejection(TenantryError):
         self.extensions = extensions
         self.retry = True
         """Whether a stored message may be tried again after this."""
+        self.cause = ""
+        """What lies behind it, for logs and dead letters alone: it is never sent to an asker."""
         self.inside = False
         """Whether something inside the mesh gave it to a handler: then it is not for the asker."""
 

@@ -381,6 +381,7 @@ class Dispatcher:
             f"{handler.name} failed", hint="the service's log has the reason under the trace id"
         )
         failed.retry = handler.retry.may_help(error)
+        failed.cause = f"{type(error).__name__}: {error}"
         return failed
 
     async def drain(self, deadline: float) -> None:

@@ -41,7 +41,7 @@ class Letters:
         now = time.time()
         dead = DeadLetter(
             reason=why.code,
-            detail=why.message,
+            detail=f"{why.message} ({why.cause})" if why.cause else why.message,
             attempts=delivery.attempt,
             service=self._service,
             action=address.name,

@@ -87,6 +87,7 @@ async def test_after_the_last_try_a_message_is_a_dead_letter(
     letter = await one_letter(control, acme, trial)
     assert trial.tries == ["x"] * 3
     assert (letter.about.reason, letter.about.attempts) == ("handler_failed", 3)
+    assert "RuntimeError: broken" in letter.about.detail
     assert letter.about.action == f"{trial.service.name}.run"
     assert letter.about.first_failed <= letter.about.at
 
