@@ -222,7 +222,8 @@ class Bus:
     @property
     def server_version(self) -> str:
         """The version of the nats-server that this is connected to; empty while it is away."""
-        return str(self._client.connected_server_version) if self._client is not None else ""
+        version = self._client.connected_server_version if self._client is not None else None
+        return f"{version.major}.{version.minor}.{version.patch}" if version is not None else ""
 
     async def flush(self) -> None:
         """Return when the server has taken in all that was sent before."""

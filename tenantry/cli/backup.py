@@ -16,7 +16,7 @@ from tenantry.cli import connection, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output
 from tenantry.cli.progress import progress
-from tenantry.errors import SetupError
+from tenantry.errors import SetupError, TenantryError
 from tenantry.journal import backup as backups
 from tenantry.journal import restore as restoring
 from tenantry.journal.backup import Manifest
@@ -176,8 +176,15 @@ def _try(folder: Path, manifest: Manifest) -> list[Restored]:
     with tempfile.TemporaryDirectory(prefix="tenantry-restore-") as place:
         config = Path(place) / "server.conf"
         config.write_text(_TEMPORARY.format(folder=place), encoding="utf-8")
+        server = NatsProcess(config, port=free_port(), bound=True)
         try:
-            with NatsProcess(config, port=free_port(), bound=True) as server:
-                return loop.run(run(server.url))
+            server.start()
         except SetupError as error:
             raise SetupError(f"no server to try the backup on: {error.message}") from None
+        try:
+            return loop.run(run(server.url))
+        except TenantryError as error:
+            error.hint = "this backup is no good: take another"
+            raise
+        finally:
+            server.stop()

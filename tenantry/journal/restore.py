@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from tenantry.errors import Conflict, JetStreamError, Rejection, TenantryError
 from tenantry.journal.backup import Manifest, StreamFile, Tell, chunks, durables
 from tenantry.streams import RESTORING
 
+_PATIENCE = 20.0
+_POLL = 0.1
 _AGAIN = "the server is not whole: run the restore again before any worker"
 
 
@@ -134,28 +138,43 @@ async def _restore(
 
 
 async def _verified(bus: Bus, stream: StreamFile) -> Restored:
-    """Compare with the manifest; raises :class:`Conflict` where something is missing."""
+    """Compare with the manifest; raises :class:`Conflict` where something is missing.
+
+    In a cluster the consumers come a little after their stream.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        done, fault = await _look(bus, stream)
+        if not fault:
+            return done
+        if time.monotonic() > end:
+            raise Conflict(fault)
+        await asyncio.sleep(_POLL)
+
+
+async def _look(bus: Bus, stream: StreamFile) -> tuple[Restored, str]:
+    """What came back, and what is wrong with it."""
     state = await _state(bus, stream.name) or {}
-    count, last = int(state.get("messages", 0)), int(state.get("last_seq", 0))
-    may_expire = bool(stream.config.get("allow_msg_ttl") or stream.config.get("max_age"))
-    missing = stream.messages - count
-    if last != stream.state["last_seq"] or missing < 0 or (missing and not may_expire):
-        raise Conflict(
-            f"{stream.name} came back with {count} messages up to {last}, instead of "
-            f"{stream.messages} up to {stream.state['last_seq']}"
-        )
     consumers = {each.name: each.acknowledged for each in await durables(bus, stream.name)}
-    for wanted in stream.consumers:
-        if consumers.get(wanted.name, -1) < wanted.acknowledged:
-            raise Conflict(f"the consumer {wanted.name} of {stream.name} did not come back")
-    return Restored(
+    done = Restored(
         name=stream.name,
-        messages=count,
-        first_seq=int(state["first_seq"]),
-        last_seq=last,
+        messages=int(state.get("messages", 0)),
+        first_seq=int(state.get("first_seq", 0)),
+        last_seq=int(state.get("last_seq", 0)),
         consumers=len(consumers),
-        expired=missing,
+        expired=stream.messages - int(state.get("messages", 0)),
     )
+    may_expire = bool(stream.config.get("allow_msg_ttl") or stream.config.get("max_age"))
+    wanted = stream.state["last_seq"]
+    if done.last_seq != wanted or done.expired < 0 or (done.expired and not may_expire):
+        return done, (
+            f"{stream.name} came back with {done.messages} messages up to {done.last_seq}, instead "
+            f"of {stream.messages} up to {wanted}"
+        )
+    for each in stream.consumers:
+        if consumers.get(each.name, -1) < each.acknowledged:
+            return done, f"the consumer {each.name} of {stream.name} did not come back"
+    return done, ""
 
 
 async def _state(bus: Bus, stream: str) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -62,6 +64,20 @@ def test_a_broken_backup_is_refused(mesh: Cli) -> None:
     path = mesh.folder / "broken" / "JOURNAL.snapshot"
     path.write_bytes(path.read_bytes()[:-1])
     assert "broken/JOURNAL.snapshot has" in mesh.fails("restore", "broken", "--check")
+
+
+def test_a_backup_that_does_not_restore_is_told(mesh: Cli) -> None:
+    mesh.ok("backup", "rotten")
+    folder = mesh.folder / "rotten"
+    raw = bytearray((folder / "JOURNAL.snapshot").read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    (folder / "JOURNAL.snapshot").write_bytes(raw)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["streams"][0]["sha256"] = hashlib.sha256(raw).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    error = mesh.fails("restore", "rotten", "--check")
+    assert error.startswith("jetstream: restore failed")
+    assert error.endswith("(this backup is no good: take another)")
 
 
 def test_what_is_no_backup_is_refused(mesh: Cli) -> None:

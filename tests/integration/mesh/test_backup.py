@@ -322,6 +322,29 @@ async def test_what_expired_meanwhile_is_counted(bus: Bus, target: Bus, tmp_path
     assert journal.last_seq == wanted.state["last_seq"]
 
 
+def _wish(manifest: Manifest, **changes: Any) -> Manifest:
+    """The same manifest, with something else in its first stream."""
+    first = msgspec.structs.replace(manifest.streams[0], **changes)
+    return msgspec.structs.replace(manifest, streams=(first, *manifest.streams[1:]))
+
+
+async def test_what_did_not_come_back_is_told(
+    bus: Bus, target: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore, "_PATIENCE", 0.0)
+    manifest = await take(bus, tmp_path / "b")
+    assert manifest.server.count(".") == 2
+    consumers = (*manifest.streams[0].consumers, backup.ConsumerAt(name="gone", acknowledged=0))
+    with pytest.raises(Conflict, match="the consumer gone of JOURNAL did not come back"):
+        await restore.restore(target, tmp_path / "b", _wish(manifest, consumers=consumers))
+    config = {**manifest.streams[0].config, "allow_msg_ttl": False}
+    state = {**manifest.streams[0].state, "messages": COUNT}  # one was deleted before
+    wrong = _wish(manifest, state=state, config=config)
+    with pytest.raises(Conflict, match=f"with {COUNT - 1} messages up to {COUNT}, instead of"):
+        await restore.restore(target, tmp_path / "b", wrong)
+    assert await restore.unfinished(target)
+
+
 async def test_workers_that_run_are_named(bus: Bus) -> None:
     await restore.check_quiet(bus)
 

@@ -17,8 +17,9 @@ from nats.errors import Error
 from nats.js.api import StreamConfig
 
 from tenantry.bus import Bus, api, store
-from tenantry.bus.jetstream import get_batch
+from tenantry.bus.jetstream import ensure_consumer, get_batch
 from tenantry.errors import JetStreamError, Rejection, SetupError
+from tenantry.journal import backup, restore
 from tenantry.local.server import NatsProcess, find_nats_server, free_port
 from tenantry.operator import OperatorHome, creds
 from tenantry.runtime import config
@@ -173,6 +174,28 @@ async def test_a_mesh_on_the_cluster_outlives_a_node(
             assert set(kept) <= {each.seq for each in found}
         finally:
             await asyncio.to_thread(cluster[1].start)
+
+
+@pytest.mark.slow
+async def test_a_backup_of_a_cluster_comes_back(
+    home: OperatorHome, cluster: list[NatsProcess], tmp_path: Path
+) -> None:
+    urls = [server.url for server in cluster]
+    async with await Bus.connect(urls, creds=home.creds_path("control")) as bus:
+        for _ in range(20):
+            with contextlib.suppress(Rejection, JetStreamError):
+                await provision(bus, config.load(INFRA / "cluster" / config.FILE))
+                break
+            await asyncio.sleep(0.5)
+        await ensure_consumer(bus, "JOURNAL", {"name": "lane", "durable_name": "lane"})
+        for _ in range(20):
+            await store(bus, "tenant.acme.archive.note", b"x")
+        before = await get_batch(bus, "JOURNAL")
+        manifest = await backup.take(bus, tmp_path / "b", version="test")
+        await store(bus, "tenant.acme.archive.note", b"later")
+        await restore.restore(bus, tmp_path / "b", manifest, replace=True)
+        assert (await api(bus, "STREAM.INFO.JOURNAL"))["config"]["num_replicas"] == 3
+        assert await get_batch(bus, "JOURNAL") == before
 
 
 @pytest.mark.slow
