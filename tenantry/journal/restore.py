@@ -162,11 +162,15 @@ async def _look(bus: Bus, stream: StreamFile) -> tuple[Restored, str]:
         first_seq=int(state.get("first_seq", 0)),
         last_seq=int(state.get("last_seq", 0)),
         consumers=len(consumers),
-        expired=stream.messages - int(state.get("messages", 0)),
     )
-    may_expire = bool(stream.config.get("allow_msg_ttl") or stream.config.get("max_age"))
-    wanted = stream.state["last_seq"]
-    if done.last_seq != wanted or done.expired < 0 or (done.expired and not may_expire):
+    wanted, missing = stream.state["last_seq"], stream.messages - done.messages
+    if stream.config.get("allow_msg_schedules"):  # what is due comes at once, as messages
+        wrong = done.last_seq < wanted
+    else:
+        may_expire = bool(stream.config.get("allow_msg_ttl") or stream.config.get("max_age"))
+        wrong = done.last_seq != wanted or missing < 0 or (missing > 0 and not may_expire)
+        done = msgspec.structs.replace(done, expired=max(missing, 0))
+    if wrong:
         return done, (
             f"{stream.name} came back with {done.messages} messages up to {done.last_seq}, instead "
             f"of {stream.messages} up to {wanted}"

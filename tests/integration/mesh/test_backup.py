@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tenantry.bus import jetstream as js
 from tenantry.errors import Conflict, JetStreamError, NotFound, SetupError, Unavailable
 from tenantry.journal import backup, restore
 from tenantry.journal.backup import Manifest
+from tenantry.journal.reader import last
 from tenantry.operator import OperatorHome
 from tenantry.runtime.config import MeshConfig
 from tenantry_workers.tenants.provision import provision
@@ -320,6 +322,35 @@ async def test_what_expired_meanwhile_is_counted(bus: Bus, target: Bus, tmp_path
     wanted = manifest.streams[0]
     assert journal.messages + journal.expired == wanted.messages
     assert journal.last_seq == wanted.state["last_seq"]
+
+
+async def test_what_fell_due_meanwhile_comes_after_the_restore(
+    bus: Bus, target: Bus, tmp_path: Path
+) -> None:
+    config = {
+        "name": "TIMERS",
+        "subjects": ["timer.*.*.*", "due.*.*.*"],
+        "retention": "workqueue",
+        "allow_msg_schedules": True,
+        "allow_msg_ttl": True,
+    }
+    await js.ensure_stream(bus, config)
+    now = dt.datetime.now(dt.UTC)
+    for name, seconds in (("soon", 1), ("later", 3_600)):
+        at = (now + dt.timedelta(seconds=seconds)).isoformat(timespec="seconds")
+        at = at.replace("+00:00", "Z")
+        fields = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": f"due.t1.a.{name}"}
+        await store(bus, f"timer.t1.a.{name}", b"x", headers=fields)
+    manifest = await take(bus, tmp_path / "b")
+    await asyncio.sleep(1.5)  # until the first is due
+    await restore.restore(target, tmp_path / "b", manifest)
+
+    async def came() -> bool:
+        return await last(target, "due.t1.a.soon", stream="TIMERS") > 0
+
+    await eventually(came)
+    assert await last(target, "timer.t1.a.later", stream="TIMERS") > 0
+    assert await last(target, "due.t1.a.later", stream="TIMERS") == 0
 
 
 def _wish(manifest: Manifest, **changes: Any) -> Manifest:
