@@ -49,6 +49,9 @@ class StreamFile(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     state: dict[str, Any]
     consumers: tuple[ConsumerAt, ...] = ()
+    reached: int = 0
+    """For the journal: how far it had come when the last snapshot was begun. What the others say of
+    its sequences (fences, cursors, dead letters) goes no further."""
 
     @property
     def file(self) -> str:
@@ -172,6 +175,7 @@ async def _copy(bus: Bus, part: Path, names: list[str], tell: Tell) -> list[Stre
             snapshot = await Snapshot.begin(bus, name, writing.write)
             stack.push_async_callback(snapshot.stop)
             begun.append((snapshot, writing))
+        reached = int((await api(bus, f"STREAM.INFO.{JOURNAL}"))["state"]["last_seq"])
         for snapshot, writing in begun:  # all of them come at the same time
             await snapshot.end()
             writing.close()
@@ -183,6 +187,7 @@ async def _copy(bus: Bus, part: Path, names: list[str], tell: Tell) -> list[Stre
             config=snapshot.config,
             state=snapshot.state,
             consumers=consumers[snapshot.stream],
+            reached=reached if snapshot.stream == JOURNAL else 0,
         )
         for snapshot, writing in begun
     ]

@@ -135,6 +135,9 @@ async def test_what_goes_on_meanwhile_does_not_disturb(
     wanted = next(each for each in manifest.streams if each.name == "JOURNAL")
     assert journal.messages == wanted.messages >= COUNT - 1
     restored = await content(target, "JOURNAL")
+    assert wanted.reached >= journal.last_seq
+    await store(target, "tenant.t9.archive.note", b"after")
+    assert await last(target, "journal.*.t9.archive.note") > wanted.reached
     assert restored == (await content(bus, "JOURNAL"))[: len(restored)]
 
 
@@ -351,6 +354,22 @@ async def test_what_fell_due_meanwhile_comes_after_the_restore(
     await eventually(came)
     assert await last(target, "timer.t1.a.later", stream="TIMERS") > 0
     assert await last(target, "due.t1.a.later", stream="TIMERS") == 0
+
+
+async def test_sequences_that_the_rest_speaks_of_are_not_given_out_again(
+    bus: Bus, target: Bus, tmp_path: Path
+) -> None:
+    info = await api(bus, "STREAM.INFO.JOURNAL")
+    full = {**info["config"], "max_bytes": info["state"]["bytes"] + 10}
+    await api(bus, "STREAM.UPDATE.JOURNAL", full)
+    manifest = _wish(await take(bus, tmp_path / "b"), reached=COUNT + 1_234)
+    await restore.restore(target, tmp_path / "b", manifest)
+    assert await content(target, "JOURNAL") == await content(bus, "JOURNAL")
+    state = await api(target, "STREAM.INFO.JOURNAL")
+    assert state["config"]["max_bytes"] == full["max_bytes"]
+    assert state["state"]["last_seq"] == COUNT + 1_234
+    with pytest.raises(JetStreamError, match="maximum bytes"):
+        await store(target, "tenant.t1.archive.note", bytes(1_000))
 
 
 def _wish(manifest: Manifest, **changes: Any) -> Manifest:
