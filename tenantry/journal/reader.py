@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 
 import msgspec
 
-from tenantry import subjects
+from tenantry import subjects, tasks
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import StoredMessage
 from tenantry.errors import DeadlineExceeded, JetStreamError, NotAllowed, Unavailable
 from tenantry.streams import JOURNAL
 
-BATCH = 256
+BATCH = 1_000
 """Messages by one request."""
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""About how many bytes are held at a time."""
+"""About how many bytes; one batch is read while the next one comes."""
 
 _POLL = 0.25
 _PAUSE = 0.1
@@ -60,24 +61,48 @@ async def read(
     A connection that is lost for less than `patience` seconds is waited for, and nothing is left
     out or comes twice. Raises :class:`Unavailable` after that.
     """
-    position = wanted.since
-    while not wanted.until or position < wanted.until:
-        found = await _batch(bus, wanted.subject, position, patience)
-        for message in found:
-            if wanted.until and message.seq >= wanted.until:
+    position, ahead = wanted.since, _Ahead(bus, wanted.subject, patience)
+    try:
+        while not wanted.until or position < wanted.until:
+            found = await ahead.batch(position)
+            for message in found:
+                if wanted.until and message.seq >= wanted.until:
+                    return
+                if wanted.has(message):
+                    yield message
+                position = message.seq + 1
+            if found:
+                continue
+            if follow:
+                await asyncio.sleep(_POLL)
+            elif position > await last(bus, wanted.subject):
                 return
-            if wanted.has(message):
-                yield message
-            position = message.seq + 1
+            else:
+                # A replica has answered that has not caught up; or it was erased just now.
+                await asyncio.sleep(_PAUSE)
+    finally:
+        await ahead.stop()
+
+
+class _Ahead:
+    """Has the next batch come while one is read: to begin one costs the server a millisecond."""
+
+    def __init__(self, bus: Bus, subject: str, patience: float) -> None:
+        self._ask = functools.partial(_batch, bus, subject, patience=patience)
+        self._task: asyncio.Task[list[StoredMessage]] | None = None
+
+    async def batch(self, position: int) -> list[StoredMessage]:
+        """What comes from `position` on, which is where the last batch ended, if it had any."""
+        task, self._task = self._task, None
+        found = await (task or self._ask(position))
         if found:
-            continue
-        if follow:
-            await asyncio.sleep(_POLL)
-        elif position > await last(bus, wanted.subject):
-            return
-        else:
-            # A replica has answered that has not caught up; or it was erased just now.
-            await asyncio.sleep(_PAUSE)
+            self._task = asyncio.create_task(self._ask(found[-1].seq + 1))
+        return found
+
+    async def stop(self) -> None:
+        await tasks.end(self._task)
+        if self._task is not None and not self._task.cancelled():
+            self._task.exception()  # seen: nobody wants that batch any more
 
 
 async def first_at(bus: Bus, tenant: str, moment: float) -> int | None:
