@@ -2,7 +2,7 @@
 
 Each value carries how far its tenant's messages had come when it was written (`Tenant-Fence`), and
 each write is a compare-and-set. So a message that comes too late, because its replica slept through
-the loss of its lane, can't change what a later one has written: see docs/decisions/0010-fences.md.
+the loss of its lane, can't change what a later one has written: see docs/decisions/0014-fences.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Which replica reads a lane follows from who is alive (`Members`), that only one does is the pin's
 doing. This is the side of the lane towards NATS: the pin, its terms, what is acknowledged. What
-happens to each tenant's messages is in `tenants`. See docs/decisions/0011-lanes-again.md.
+happens to each tenant's messages is in `tenants`. See docs/decisions/0011-a-tenant-apart.md.
 """
 
 from __future__ import annotations
