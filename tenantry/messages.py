@@ -301,6 +301,10 @@ class Cursor(Message, frozen=True, kw_only=True):
 ReplayState = Literal["asked", "running", "ready", "done", "failed", "cancelled"]
 
 
+UNDER_WAY: frozenset[ReplayState] = frozenset({"asked", "running", "ready"})
+"""The states of a replay that has not ended."""
+
+
 class Replay(Message, frozen=True, kw_only=True):
     """A replay (KV bucket `replays`, key: `<service>.<tenant>`, the last one of each).
 

@@ -21,11 +21,10 @@ from tenantry.bus.scan import scan
 from tenantry.context.state import BUCKET as STATE
 from tenantry.context.state import keys_of, prefix
 from tenantry.errors import BadMessage, Conflict, NotFound
-from tenantry.messages import Cursor, Declaration, Replay
+from tenantry.messages import UNDER_WAY, Cursor, Declaration, Replay
 from tenantry.streams import JOURNAL
 from tenantry.wire import headers
 
-_RUNNING = frozenset({"asked", "running", "ready"})
 _POLL = 0.2
 
 
@@ -109,7 +108,7 @@ class Replays:
         )
 
         def write(row: Replay | None) -> Replay | None:
-            if row is not None and row.state in _RUNNING:
+            if row is not None and row.state in UNDER_WAY:
                 raise Conflict(
                     f"{service} has a replay of {tenant} under way: {row.id} by {row.by or '?'}, "
                     f"{row.state}",
@@ -121,12 +120,23 @@ class Replays:
         return wanted
 
     async def cancel(self, tenant: str, service: str) -> Replay:
-        """Ask for its end; what it has done stays done. Raises :class:`NotFound`."""
-        return await self._amend(tenant, service, cancel=True)
+        """Ask for its end; what it has done stays done. Raises :class:`NotFound`.
+
+        One that no replica has begun ends at once.
+        """
+
+        def change(row: Replay) -> Replay:
+            if row.state == "asked":
+                return msgspec.structs.replace(row, state="cancelled", ended=time.time())
+            return msgspec.structs.replace(row, cancel=True)
+
+        return await self._amend(tenant, service, change)
 
     async def swap(self, tenant: str, service: str) -> Replay:
         """Confirm a recovery: what it has filled becomes the live state."""
-        return await self._amend(tenant, service, swap=True)
+        return await self._amend(
+            tenant, service, lambda row: msgspec.structs.replace(row, swap=True)
+        )
 
     async def back(self, tenant: str, service: str) -> Cursor:
         """Go back to the state before the last recovery. Raises :class:`NotFound`."""
@@ -140,13 +150,13 @@ class Replays:
 
         return await rows.cursors(self._bus, service).change(tenant, change)
 
-    async def _amend(self, tenant: str, service: str, **fields: bool) -> Replay:
-        def change(row: Replay | None) -> Replay | None:
-            if row is None or row.state not in _RUNNING:
+    async def _amend(self, tenant: str, service: str, change: Callable[[Replay], Replay]) -> Replay:
+        def checked(row: Replay | None) -> Replay | None:
+            if row is None or row.state not in UNDER_WAY:
                 raise NotFound(f"{service} has no replay of {tenant} under way")
-            return msgspec.structs.replace(row, **fields)
+            return change(row)
 
-        return cast("Replay", await self._rows(service).change(tenant, change))
+        return cast("Replay", await self._rows(service).change(tenant, checked))
 
     # --- seeing --------------------------------------------------------------------------------
 
@@ -169,7 +179,7 @@ class Replays:
             if now is None or now.id != asked.id:
                 raise NotFound(f"the replay {asked.id} is not the last one any more")
             yield now
-            if now.state in until or now.state not in _RUNNING:
+            if now.state in until or now.state not in UNDER_WAY:
                 return
             await asyncio.sleep(_POLL)
 

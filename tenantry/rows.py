@@ -6,6 +6,7 @@ of two replicas which both believe that a tenant is theirs only one goes on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
@@ -15,6 +16,7 @@ from tenantry.messages import Cursor, Replay
 
 T = TypeVar("T")
 _TRIES = 10
+_PAUSE = 0.02
 
 
 class Rows(Generic[T]):
@@ -56,7 +58,8 @@ class Rows(Generic[T]):
         Raises what `change` raises, and :class:`Conflict` where others change it all the time.
         """
         key = self._prefix + tenant
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            await asyncio.sleep(tried * _PAUSE)  # a replica of the stream may lag behind
             record = await self._bucket.read(key)
             there = self._none
             if record is not None and not record.deleted:

@@ -36,7 +36,10 @@ _SAVE_EVERY = 32
 _SAVE_AFTER = 0.5
 _AGAIN = 0.5
 _BLOCKED = 5.0
+_LAG = 0.05
+_PATIENCE = 5.0
 _UNKNOWN = 30.0
+_UNKNOWN_TRIES = 20
 
 log = structlog.get_logger("tenantry.lane")
 
@@ -62,6 +65,8 @@ class Behind:
         self._apart = apart
         self._next = 0
         self._saved = 0.0
+        self._looked_for = (0, 0.0)
+        """What the lane has passed over and is not found, and since when."""
         self._wake = asyncio.Event()
         self._leaving = False
         self._task = asyncio.create_task(self._run())
@@ -92,6 +97,8 @@ class Behind:
                     continue
                 if await self._read(row):
                     return
+                if self._apart.passed >= self._next:
+                    await self._pause(_LAG)
             except LaneLost as lost:
                 log.info("tenant left", tenant=self._tenant, why=lost.message)
                 await self._pause(_AGAIN)
@@ -145,9 +152,10 @@ class Behind:
     async def _catch_up(self) -> bool:
         """Let the tenant go with its lane again, unless the lane has passed over more meanwhile."""
         async with self._apart.lock:
-            if self._apart.passed >= self._next:
+            if self._apart.passed >= self._next and not self._is_erased():
                 await self._save()
                 return False
+            self._next = max(self._next, self._apart.passed + 1)
             await self._change(
                 lambda row: Cursor(
                     next=self._next,
@@ -157,6 +165,19 @@ class Behind:
                 )
             )
         log.info("caught up", tenant=self._tenant, service=self._lane.service.name, at=self._next)
+        return True
+
+    def _is_erased(self) -> bool:
+        """Whether what the lane has passed over is gone from the journal, not just late.
+
+        A replica of the stream may lag behind the one that delivers to the lane.
+        """
+        now = time.monotonic()
+        if self._looked_for[0] != self._apart.passed:
+            self._looked_for = (self._apart.passed, now)
+        if now - self._looked_for[1] < _PATIENCE:
+            return False
+        log.warning("erased before it was handled", tenant=self._tenant, seq=self._apart.passed)
         return True
 
     async def _save(self) -> None:
@@ -212,12 +233,13 @@ class Behind:
         if name not in self._lane.names:
             return True
         why = self._lane.unknown(name)
-        if self._lane.outdated:
-            now = time.time()
-            self._next = message.seq
+        row = self._lane.cursors.of(self._tenant)
+        failed = row.failed if row.next == message.seq else 0
+        if self._lane.outdated and failed < _UNKNOWN_TRIES:  # a newer version may come back
+            retry_at = time.time() + _UNKNOWN
             await self._change(
                 lambda row: msgspec.structs.replace(
-                    row, next=message.seq, retry_at=now + _UNKNOWN, code=why.code
+                    row, next=message.seq, failed=failed + 1, retry_at=retry_at, code=why.code
                 )
             )
             return False

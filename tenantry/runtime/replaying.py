@@ -21,7 +21,7 @@ from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery, StoredMessage
 from tenantry.bus.scan import scan
 from tenantry.errors import LaneLost, Rejection
-from tenantry.messages import Cursor, Replay
+from tenantry.messages import UNDER_WAY, Cursor, Replay
 from tenantry.runtime.attempts import Outcome
 from tenantry.service.handler import Handler
 from tenantry.wire import headers
@@ -63,7 +63,7 @@ class _Tally:
 
 def is_due(replay: Replay | None) -> bool:
     """Whether a replay has something to do now."""
-    if replay is None or replay.state not in {"asked", "running", "ready"}:
+    if replay is None or replay.state not in UNDER_WAY:
         return False
     return replay.state != "ready" or replay.swap or replay.cancel
 
@@ -190,7 +190,8 @@ class Replaying:
         self._saved = time.monotonic()
 
         def changed(row: Replay | None) -> Replay | None:
-            if row is None or row.id != self._replay.id or not self._lane.holds():
+            ours = row is not None and row.id == self._replay.id and row.state in UNDER_WAY
+            if row is None or not ours or not self._lane.holds():
                 raise LaneLost("the replay is not ours any more")
             return msgspec.structs.replace(row, **asdict(self._tally), **fields)
 

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tenantry import Context, Retry, Service, errors
-from tenantry.bus import Bus, store
+from tenantry.bus import Bus, api, store
 from tenantry.letters import Letter, Letters, Selection
+from tenantry.subjects import stored_of
 from tests.mesh import Mesh, Program, eventually
 from tests.services import Note, Texts, remember, texts
 
@@ -217,3 +218,20 @@ async def test_a_handler_that_ignores_its_end_is_left_and_its_writes_do_not_coun
     assert refused == ["superseded"]
     assert await acme.texts("stubborn") == ["x"]
     await running.stop()
+
+
+async def test_what_is_erased_while_it_waits_stops_nobody(
+    acme: Program, trial: Trial, control: Bus
+) -> None:
+    trial.wrong["x"] = RuntimeError()
+    slow = Retry(tries=100, first=0.5, most=0.5)
+    object.__setattr__(trial.service.handlers["run"], "retry", slow)
+    await send(acme, trial, "x", "y")
+
+    async def failed() -> bool:
+        return "x" in trial.tries
+
+    await eventually(failed)
+    await api(control, "STREAM.PURGE.JOURNAL", {"filter": stored_of(acme.id)})
+    await send(acme, trial, "z")
+    await eventually(lambda: _remembers(acme, trial, "z"))

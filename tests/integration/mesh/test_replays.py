@@ -227,6 +227,20 @@ async def test_a_replay_can_be_cancelled(acme: Program, book: Book, replays: Rep
     await eventually(lambda: _last(acme, book, "live"))
 
 
+async def test_one_that_nobody_has_begun_can_be_cancelled(
+    mesh: Mesh, acme: Program, replays: Replays
+) -> None:
+    book = Book("absent")
+    await mesh.start(mesh.worker(book.service)).stop()
+    asked = await replays.ask(acme.id, "absent", by="me")
+    assert (await replays.cancel(acme.id, "absent")).state == "cancelled"
+    running = mesh.start(mesh.worker(book.service))
+    await write(acme, book, "a")
+    await eventually(lambda: reads(acme, book, "a"))
+    assert await _is(replays, asked, "cancelled")
+    await running.stop()
+
+
 async def test_what_fails_in_a_replay_is_left_out_and_told(
     acme: Program, book: Book, replays: Replays, control: Bus
 ) -> None:
