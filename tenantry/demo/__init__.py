@@ -1,4 +1,4 @@
-"""`tenantry demo`: a real mesh, three tenants, an accident in the middle, and checks at the end."""
+"""`tenantry demo`: a real mesh, four tenants, two accidents, and checks at the end."""
 
 from tenantry.demo.story import run
 

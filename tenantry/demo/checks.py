@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tenantry.demo.recovery import ACCIDENT, ORDERS, Recovery
 from tenantry.demo.shopper import IMPORTED, PLACED, Shopper
 
 PRICES = {PLACED: 1250, IMPORTED: 399}
@@ -77,3 +78,15 @@ def check(shoppers: list[Shopper], books: dict[str, Books | None], walls: int) -
             f"{walls} tries, {refused} refused by the server",
         ),
     ]
+
+
+def check_recovery(recovery: Recovery) -> Check:
+    """The ledger was right, then wrong by the accident, then right again: each to the cent."""
+    right = (ORDERS, ORDERS * PRICES[IMPORTED])
+    wrong = (ORDERS, right[1] + ACCIDENT)
+    seen = (recovery.before, recovery.corrupted, recovery.after)
+    return Check(
+        "the corrupted ledger is what it was before the accident",
+        seen == (right, wrong, right),
+        ", then ".join(f"{cents} cents in {orders} orders" for orders, cents in seen),
+    )

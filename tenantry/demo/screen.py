@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 
 from tenantry.demo.checks import Check
-from tenantry.demo.shopper import Shopper
+from tenantry.demo.recovery import Recovery
+from tenantry.demo.shopper import Shopper, percentile
 
 _COLUMNS = ("sent", "answered", "limited", "unserved", "lost", "p50 ms", "p99 ms")
 
@@ -61,6 +63,30 @@ class Screen:
         """The figures of each tenant at the end."""
         self.console.print(table(shoppers, plans))
 
+    def recovery(self, recovery: Recovery, shoppers: Sequence[Shopper]) -> None:
+        """One tenant's ledger, and how the others fared meanwhile."""
+        ledger = _table(f"ledger of {recovery.tenant}", "orders", "cents")
+        for name, books in (
+            ("before the accident", recovery.before),
+            ("corrupted", recovery.corrupted),
+            ("recovered", recovery.after),
+        ):
+            ledger.add_row(name, *(f"{figure:,}" for figure in books))
+        self.console.print(ledger)
+        self.console.print(
+            f"The other tenants' requests in the {recovery.window:.1f} s before the recovery, "
+            "and in those of it:"
+        )
+        others = _table("tenant", *("before", "p50 ms", "p99 ms", "during", "p50 ms", "p99 ms"))
+        spans = (recovery.quiet, recovery.busy)
+        rows = {each.tenant: [each.tally.between(*span) for span in spans] for each in shoppers}
+        rows["together"] = [
+            [*itertools.chain(*found)] for found in zip(*rows.values(), strict=True)
+        ]
+        for name, windows in rows.items():
+            others.add_row(name, *(figure for found in windows for figure in _latencies(found)))
+        self.console.print(others)
+
     def verdict(self, checks: Sequence[Check]) -> None:
         """Each claim, and whether it held."""
         for check in checks:
@@ -71,12 +97,22 @@ class Screen:
 
 def table(shoppers: Sequence[Shopper], plans: Mapping[str, str]) -> Table:
     """One row a tenant."""
-    rows = Table("tenant", "plan", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in _COLUMNS:
-        rows.add_column(column, justify="right")
+    rows = _table("tenant", "plan", *_COLUMNS)
+    rows.columns[1].justify = "left"
     for shopper in shoppers:
         rows.add_row(shopper.tenant, plans[shopper.tenant], *_figures(shopper))
     return rows
+
+
+def _table(name: str, *columns: str) -> Table:
+    rows = Table(name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        rows.add_column(column, justify="right")
+    return rows
+
+
+def _latencies(found: Sequence[float]) -> tuple[str, str, str]:
+    return str(len(found)), f"{percentile(found, 0.5):.1f}", f"{percentile(found, 0.99):.1f}"
 
 
 def _figures(shopper: Shopper) -> tuple[str, ...]:

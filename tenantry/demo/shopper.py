@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +42,23 @@ class Tally:
     """Orders in commands whose acknowledgement never came."""
     latencies: list[float] = field(default_factory=list)
     """Of answered requests, seconds."""
+    times: list[float] = field(default_factory=list)
+    """When each of them was answered, by `time.perf_counter`."""
 
     def percentile(self, share: float) -> float:
         """A latency in milliseconds; 0 where nothing was answered."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3 if ordered else 0.0
+        return percentile(self.latencies, share)
+
+    def between(self, begin: float, end: float) -> list[float]:
+        """The latencies of what was answered from `begin` until `end`."""
+        pairs = zip(self.times, self.latencies, strict=True)
+        return [latency for at, latency in pairs if begin <= at < end]
+
+
+def percentile(latencies: Sequence[float], share: float) -> float:
+    """One of these latencies (seconds) in milliseconds; 0 where there is none."""
+    ordered = sorted(latencies)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3 if ordered else 0.0
 
 
 class Shopper:
@@ -59,6 +74,8 @@ class Shopper:
         self._rate = rate
         self._imports = imports
         self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count()
+        self._enough = False
         self._client: NatsClient | None = None
 
     async def connect(self) -> None:
@@ -86,8 +103,9 @@ class Shopper:
         await self.nats.flush()
         await asyncio.sleep(0.2)
 
-    async def shop(self, seconds: float) -> None:
-        """Send for so long, then wait for the last answers."""
+    async def shop(self, seconds: float = math.inf) -> None:
+        """Send for so long, or until :meth:`stop`; then wait for the last answers."""
+        self._enough = False
         await asyncio.gather(
             self._steadily(self._rate, seconds, self._place),
             self._steadily(self._imports, seconds, self._import),
@@ -95,12 +113,20 @@ class Shopper:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def stop(self) -> None:
+        """Send no more."""
+        self._enough = True
+
     async def _steadily(self, rate: float, seconds: float, send: Any) -> None:
         """Start sends on time, not one after the other: a slow answer holds nothing up."""
         begin = time.perf_counter()
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(max(0.0, begin + number / rate - time.perf_counter()))
-            task = asyncio.create_task(send(number))
+        for turn in itertools.count():
+            if turn >= rate * seconds:
+                return
+            await asyncio.sleep(max(0.0, begin + turn / rate - time.perf_counter()))
+            if self._enough:
+                return
+            task = asyncio.create_task(send(next(self._numbers)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -119,7 +145,8 @@ class Shopper:
         code = (answer.headers or {}).get("Nats-Service-Error-Code")
         if code is None:
             tally.answered += 1
-            tally.latencies.append(time.perf_counter() - began)
+            tally.times.append(now := time.perf_counter())
+            tally.latencies.append(now - began)
             tally.foreign += json.loads(answer.data).get("reference") != reference
         elif code == "429":
             tally.limited += 1
@@ -163,6 +190,12 @@ class Shopper:
             return 0, 0
         total = json.loads(answer.data)
         return total["orders"], total["cents"]
+
+    async def command(self, action: str, body: dict[str, Any]) -> int:
+        """Have a command stored; returns its sequence in the journal, from the PubAck."""
+        stream = self.nats.jetstream(timeout=_TIMEOUT)
+        stored = await stream.publish(f"tenant.{self.tenant}.{action}", json.dumps(body).encode())
+        return stored.seq
 
     async def close(self) -> None:
         """Disconnect."""

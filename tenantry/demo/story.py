@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tenantry.control import Control
-from tenantry.demo.checks import Books, check, settled
+from tenantry.demo import recovery
+from tenantry.demo.checks import Books, check, check_recovery, settled
 from tenantry.demo.screen import Screen
 from tenantry.demo.shopper import Shopper
 from tenantry.errors import SetupError
@@ -31,6 +32,7 @@ _TENANTS = {
     "market": ("premium", 50.0, 8.0),
     "empire": ("business", 90.0, 12.0),
 }
+_VICTIM = {"bakery": ("premium", 0.0, 0.0)}
 
 
 async def run(*, seconds: float = SECONDS) -> bool:
@@ -49,33 +51,40 @@ async def run(*, seconds: float = SECONDS) -> bool:
 
 async def _act(screen: Screen, state: StateFolder, url: str, folder: Path, seconds: float) -> bool:
     plans = {tenant: plan for tenant, (plan, _, _) in _TENANTS.items()}
-    shoppers = []
+    everybody = []
     async with await Control.connect(url, creds=state.operator / "creds" / "control.creds") as ctl:
-        for tenant, (plan, rate, imports) in _TENANTS.items():
+        for tenant, (plan, rate, imports) in {**_TENANTS, **_VICTIM}.items():
             _, text = await ctl.create(tenant, plan=plan)
             creds = folder / f"{tenant}.creds"
             creds.write_text(text)
-            shoppers.append(Shopper(tenant, creds, url, rate=rate, imports=imports))
+            everybody.append(Shopper(tenant, creds, url, rate=rate, imports=imports))
     async with contextlib.AsyncExitStack() as stack:
-        for shopper in shoppers:
+        for shopper in everybody:
             await shopper.connect()
             stack.push_async_callback(shopper.close)
-        screen.say(f"{len(shoppers)} tenants created and connected with plain NATS clients")
+        screen.say(f"{len(everybody)} tenants created and connected with plain NATS clients")
+        *shoppers, victim = everybody
         walls = 0
         for shopper, other in zip(shoppers, shoppers[1:] + shoppers[:1], strict=True):
             await shopper.trespass(other.tenant)
             walls += 2
-        screen.say("each tried to read and to write as another; now they shop")
+        screen.say(
+            f"three tried to read and to write as each other; now they shop, and {victim.tenant} "
+            f"imports {recovery.ORDERS} orders"
+        )
         async with screen.watching(shoppers, plans):
             await asyncio.gather(
                 _accident(screen, state, seconds / 2),
+                recovery.fill(victim),
                 *(shopper.shop(seconds) for shopper in shoppers),
             )
+        recovered = await recovery.act(screen.say, victim, shoppers, state)
         screen.say("they have gone home; waiting until the journal is worked off")
         books = await _settle(shoppers)
     screen.say("done")
     screen.summary(shoppers, plans)
-    checks = check(shoppers, books, walls)
+    screen.recovery(recovered, shoppers)
+    checks = [*check(shoppers, books, walls), check_recovery(recovered)]
     screen.verdict(checks)
     return all(one.held for one in checks)
 

@@ -10,8 +10,9 @@ from tests.acceptance.cli import Cli
 @pytest.mark.slow
 def test_the_demo_holds_its_claims(cli: Cli) -> None:
     out = cli.ok("demo", "--seconds", "4").out
-    assert out.count("ok  ") == 4
+    assert out.count("ok  ") == 5
     assert "kill -9 of orders-1" in out
+    assert "2000 messages handled again" in out
 
 
 def test_the_demo_says_what_is_missing(cli: Cli) -> None:

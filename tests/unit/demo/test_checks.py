@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.demo.checks import PRICES, Books, check, settled
+from tenantry.demo.checks import PRICES, Books, check, check_recovery, settled
+from tenantry.demo.recovery import ACCIDENT, ORDERS, Recovery
 from tenantry.demo.shopper import IMPORTED, PLACED, Shopper, Tally
 
 
@@ -78,3 +79,30 @@ def test_a_ledger_behind_is_not_settled() -> None:
 
 def test_a_ledger_that_has_caught_up_is_settled() -> None:
     assert settled(shopper(), GOOD)
+
+
+RIGHT = (ORDERS, ORDERS * PRICES[IMPORTED])
+WRONG = (ORDERS, RIGHT[1] + ACCIDENT)
+
+
+@pytest.mark.parametrize(
+    ("seen", "held"),
+    [
+        ((RIGHT, WRONG, RIGHT), True),
+        ((RIGHT, WRONG, WRONG), False),
+        ((RIGHT, RIGHT, RIGHT), False),
+        ((WRONG, WRONG, RIGHT), False),
+        ((RIGHT, WRONG, (RIGHT[0], RIGHT[1] - 1)), False),
+        ((RIGHT, WRONG, (RIGHT[0] - 1, RIGHT[1])), False),
+    ],
+)
+def test_a_recovery_counts_only_to_the_cent(
+    seen: tuple[tuple[int, int], tuple[int, int], tuple[int, int]], held: bool
+) -> None:
+    recovery = Recovery("acme", *seen, quiet=(0.0, 1.0), busy=(1.0, 2.0))
+    assert check_recovery(recovery).held is held
+
+
+def test_latencies_are_told_apart_by_when_they_were_answered() -> None:
+    tally = Tally(latencies=[0.1, 0.2, 0.3], times=[1.0, 2.0, 3.0])
+    assert tally.between(2.0, 3.0) == [0.2]
