@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-BOOK = "book"
 FULL = 40
 """Rows that a book holds; then its older half becomes a page of its own."""
 
@@ -20,15 +19,15 @@ class Task(Struct, frozen=True, kw_only=True):
     producer: str
     sequence: int
     kind: str = "plain"
-    """plain, slow, flaky, reject or poison."""
+    """plain, slow, flaky, later, reject or poison."""
     fails: int = 0
     """How many tries of a flaky one fail."""
     seconds: float = 0.0
-    """How long a slow one takes."""
+    """How long a slow one takes, or how much later the rest of a later one comes."""
 
 
 class Done(Struct, frozen=True, kw_only=True):
-    """The body of the event that a handled command leaves behind."""
+    """The body of what a handled command leaves behind: an event, and a command for later."""
 
     tenant: str
     producer: str

@@ -15,8 +15,9 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-SERVICES = ("chaos", "echo")
-COMMAND, EVENT = ("chaos", "do"), ("chaos", "done")
+LINES = {"do": "chaos", "done": "echo", "late": "chaos", "loose": "chaos"}
+"""What the journal holds of the service `chaos`, by action, and which service handles it."""
+
 _BATCH = 500
 _SILENT = 3
 
@@ -40,7 +41,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message of the journal: a command, or an event that a handled command left.
+    """A message of the journal: a producer's command, or what a handled one has left.
 
     `tenant` is what the subject says, `named` what the body says.
     """
@@ -81,10 +82,10 @@ class Facts:
     """Everything, after a run."""
 
     sent: list[Sent]
-    commands: list[Stored]
-    events: list[Stored]
+    stored: dict[str, list[Stored]]
+    """What the journal holds, in its order, by line."""
     effects: dict[str, list[Effect]]
-    """By service; those of one tenant in the order in which they happened."""
+    """By line; those of one tenant in the order in which they happened, except for `loose`."""
     dead: list[Dead] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
     """By consumer, what is not delivered or not acknowledged."""
@@ -94,11 +95,9 @@ class Facts:
 
 async def collect(client: Client, sent: list[Sent]) -> Facts:
     """Read all of it."""
-    commands, events = await _journal(client)
     return Facts(
         sent=sent,
-        commands=commands,
-        events=events,
+        stored=await _journal(client),
         effects=await _effects(client),
         dead=await _dead(client),
         waiting=await waiting(client),
@@ -113,7 +112,7 @@ async def waiting(client: Client) -> dict[str, int]:
     while infos := await js.consumers_info("JOURNAL", offset=offset):
         offset += len(infos)
         for info in infos:
-            if info.name.partition("-")[0] in SERVICES:
+            if info.name.partition("-")[0] in LINES.values():
                 found[info.name] = (info.num_pending or 0) + (info.num_ack_pending or 0)
     return found
 
@@ -177,35 +176,35 @@ async def read(client: Client, stream: str, *, last: bool = False) -> AsyncItera
     await reader.unsubscribe()
 
 
-async def _journal(client: Client) -> tuple[list[Stored], list[Stored]]:
-    commands: list[Stored] = []
-    events: list[Stored] = []
+async def _journal(client: Client) -> dict[str, list[Stored]]:
+    found: dict[str, list[Stored]] = {line: [] for line in LINES}
     async for raw in read(client, "JOURNAL"):
         _, _, tenant, service, action = raw.subject.split(".")
-        if (service, action) in {COMMAND, EVENT}:
+        if service == "chaos" and action in LINES:
             body = json.loads(raw.data)
-            into = commands if (service, action) == COMMAND else events
-            into.append(
-                Stored(raw.seq, tenant, body["tenant"], _key(body), body.get("kind", ""), raw.at)
-            )
-    return commands, events
+            key, kind = Key(body["producer"], body["sequence"]), body.get("kind", "")
+            found[action].append(Stored(raw.seq, tenant, body["tenant"], key, kind, raw.at))
+    return found
 
 
 async def _effects(client: Client) -> dict[str, list[Effect]]:
-    """All books, each with its pages before it."""
+    """All books, each with its pages before it; `loose` has none, but a key for each effect."""
     books: dict[tuple[str, str], list[tuple[int, list[Any]]]] = {}
     async for raw in read(client, "KV_state", last=True):
-        tenant, service, name, *page = raw.subject.removeprefix("$KV.state.").split(".")
-        if service not in SERVICES or not raw.data:
+        tenant, service, line, *rest = raw.subject.removeprefix("$KV.state.").split(".")
+        if LINES.get(line) != service or not raw.data:
             continue
         body = json.loads(raw.data)
-        if name == "book":
-            books.setdefault((service, tenant), []).append((1 << 60, body["rows"]))
-        elif name == "page":
-            books.setdefault((service, tenant), []).append((int(page[0]), body))
-    effects: dict[str, list[Effect]] = {service: [] for service in SERVICES}
-    for (service, tenant), pages in books.items():
-        effects[service] += [
+        pages = books.setdefault((line, tenant), [])
+        if line == "loose":
+            pages.append((raw.seq, [body]))
+        elif rest == ["book"]:
+            pages.append((1 << 60, body["rows"]))
+        else:
+            pages.append((int(rest[1]), body))
+    effects: dict[str, list[Effect]] = {line: [] for line in LINES}
+    for (line, tenant), pages in books.items():
+        effects[line] += [
             Effect(tenant, named, Key(producer, sequence), pid)
             for _, rows in sorted(pages, key=lambda page: page[0])
             for named, producer, sequence, _, pid in rows
@@ -222,7 +221,3 @@ async def _dead(client: Client) -> list[Dead]:
         named = str(json.loads(raw.data).get("tenant", ""))
         letters.append(Dead(tenant, service, int(seq), int(told), named, reason))
     return letters
-
-
-def _key(body: dict[str, Any]) -> Key:
-    return Key(body["producer"], body["sequence"])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chaos.facts import Dead, Effect, Facts, Key, Stored
+from chaos.facts import LINES, Dead, Effect, Facts, Key, Stored
 
 WINDOW = 110.0
 """For so long the journal surely drops a repeat: 120 s, less what clocks are worth."""
@@ -45,7 +45,7 @@ def judge(facts: Facts) -> Verdict:
     """Compare everything with everything."""
     verdict = Verdict()
     case = _Case(facts)
-    for check in (_crossed, _kept, _handled, _from_nothing, _letters, _emitted, _order, _stuck):
+    for check in (_crossed, _kept, _handled, _from_nothing, _letters, _left, _order, _stuck):
         verdict.findings += check(case)
     verdict.figures = _figures(case)
     verdict.findings += _doubled(case)
@@ -53,22 +53,17 @@ def judge(facts: Facts) -> Verdict:
 
 
 class _Case:
-    """The facts, by what they are looked up by."""
+    """The facts, by what they are looked up by: line, then tenant and key."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.by_seq = {stored.seq: stored for stored in (*facts.commands, *facts.events)}
-        self.command = _first(facts.commands)
-        self.event = _first(facts.events)
+        self.by_seq = {each.seq: each for line in facts.stored.values() for each in line}
+        self.stored = {line: _first(stored) for line, stored in facts.stored.items()}
         self.effect = {
-            service: {(row.tenant, row.key): row for row in reversed(rows)}
-            for service, rows in facts.effects.items()
+            line: {(row.tenant, row.key): row for row in reversed(rows)}
+            for line, rows in facts.effects.items()
         }
         self.dead = {(letter.service, letter.seq): letter for letter in facts.dead}
-
-    def cause(self, service: str) -> dict[tuple[str, Key], Stored]:
-        """What each effect of a service comes from."""
-        return self.command if service == "chaos" else self.event
 
 
 def _first(stored: Iterable[Stored]) -> dict[tuple[str, Key], Stored]:
@@ -85,8 +80,7 @@ def _name(key: Key) -> str:
 def _crossed(case: _Case) -> Iterator[Finding]:
     """Every body names its tenant: where it lies must be that tenant's."""
     everything: list[Stored | Effect | Dead] = [
-        *case.facts.commands,
-        *case.facts.events,
+        *case.by_seq.values(),
         *(row for rows in case.facts.effects.values() for row in rows),
         *case.facts.dead,
     ]
@@ -107,24 +101,23 @@ def _kept(case: _Case) -> Iterator[Finding]:
 
 def _handled(case: _Case) -> Iterator[Finding]:
     """Every message had its effect or is a dead letter."""
-    for service in case.facts.effects:
-        for (tenant, key), stored in case.cause(service).items():
-            if (tenant, key) in case.effect[service] or (service, stored.seq) in case.dead:
+    for line, service in LINES.items():
+        for (tenant, key), stored in case.stored[line].items():
+            if (tenant, key) in case.effect[line] or (service, stored.seq) in case.dead:
                 continue
-            what = f"{_name(key)} ({stored.kind or 'event'}, seq {stored.seq}) has no effect in"
-            yield Finding("lost", tenant, f"{what} {service}")
+            what = f"{line} {_name(key)} ({stored.kind or 'left'}, seq {stored.seq})"
+            yield Finding("lost", tenant, f"{what} has no effect")
 
 
 def _from_nothing(case: _Case) -> Iterator[Finding]:
     """No effect without a message, and none of what fails on purpose."""
-    for service, rows in case.facts.effects.items():
-        causes = case.cause(service)
+    for line, rows in case.facts.effects.items():
         for row in rows:
-            cause = causes.get((row.tenant, row.key))
+            cause = case.stored[line].get((row.tenant, row.key))
             if cause is None:
-                yield Finding("from nothing", row.tenant, f"{service} did {_name(row.key)}")
+                yield Finding("from nothing", row.tenant, f"{line} {_name(row.key)}")
             elif cause.kind in POISON:
-                what = f"{service} did {_name(row.key)}, which fails on purpose"
+                what = f"{line} {_name(row.key)}, which fails on purpose"
                 yield Finding("from nothing", row.tenant, what)
 
 
@@ -140,30 +133,29 @@ def _letters(case: _Case) -> Iterator[Finding]:
             yield Finding("bad letter", letter.tenant, what)
 
 
-def _emitted(case: _Case) -> Iterator[Finding]:
-    """Every effect left its event, and no event is without its effect."""
-    for (tenant, key), row in case.effect["chaos"].items():
-        command = case.command.get((tenant, key))
-        if (tenant, key) not in case.event and command is not None:
-            if ("chaos", command.seq) in case.dead:
-                continue
-            what = f"{_name(key)} (seq {command.seq}) had its effect by pid {row.pid}, no event"
-            yield Finding("event lost", tenant, what)
-    for tenant, key in case.event:
-        if (tenant, key) not in case.effect["chaos"]:
-            yield Finding("event from nothing", tenant, _name(key))
+def _left(case: _Case) -> Iterator[Finding]:
+    """Every effect has left what it must, and nothing was left without its effect."""
+    for place, row in case.effect["do"].items():
+        command = case.stored["do"].get(place)
+        if command is None or ("chaos", command.seq) in case.dead:
+            continue
+        for line in ("done", "late") if command.kind == "later" else ("done",):
+            if place not in case.stored[line]:
+                what = f"{_name(row.key)} (seq {command.seq}) by pid {row.pid} left no {line}"
+                yield Finding("not left", row.tenant, what)
+    for line in ("done", "late"):
+        for tenant, key in case.stored[line]:
+            if (tenant, key) not in case.effect["do"]:
+                yield Finding("left by nothing", tenant, f"{line} {_name(key)}")
 
 
 def _order(case: _Case) -> Iterator[Finding]:
     """The first effect of each message, in the journal's order; so are the events they left."""
-    lines = {
-        service: [(row.tenant, row.key, f"by pid {row.pid}") for row in rows]
-        for service, rows in case.facts.effects.items()
-    }
-    lines["events"] = [(event.tenant, event.key, f"seq {event.seq}") for event in case.facts.events]
-    for where, line in lines.items():
-        causes = case.cause("echo" if where == "echo" else "chaos")
-        yield from _overtaken(where, line, causes)
+    for line in ("do", "done", "late"):
+        rows = [(row.tenant, row.key, f"by pid {row.pid}") for row in case.facts.effects[line]]
+        yield from _overtaken(line, rows, case.stored[line])
+    events = [(each.tenant, each.key, f"as {each.seq}") for each in case.facts.stored["done"]]
+    yield from _overtaken("emitting", events, case.stored["do"])
 
 
 def _overtaken(
@@ -199,33 +191,28 @@ def _stuck(case: _Case) -> Iterator[Finding]:
 
 def _doubled(case: _Case) -> Iterator[Finding]:
     """What the journal took twice although its window was open."""
-    for what, line in (("command", case.facts.commands), ("event", case.facts.events)):
+    for line, all_stored in case.facts.stored.items():
         latest: dict[tuple[str, Key], Stored] = {}
-        for stored in line:
+        for stored in all_stored:
             former = latest.get((stored.tenant, stored.key))
             if former is not None and stored.at - former.at < WINDOW:
-                text = f"{what} {_name(stored.key)} as {former.seq} and {stored.seq}"
+                text = f"{line} {_name(stored.key)} as {former.seq} and {stored.seq}"
                 yield Finding("stored twice", stored.tenant, text)
             latest[stored.tenant, stored.key] = stored
 
 
 def _figures(case: _Case) -> dict[str, int]:
     facts = case.facts
-    rows = {service: len(rows) for service, rows in facts.effects.items()}
-    good = [letter for letter in facts.dead if _is_good(case, letter)]
-    figures = {
-        "acknowledged": len(facts.sent),
-        "commands": len(facts.commands),
-        "events": len(facts.events),
-        "dead letters": len(facts.dead),
-        "dead letters of good messages": len(good),
-        "dead letters beside an effect": sum(_has_effect(case, letter) for letter in facts.dead),
-        "doubled commands": len(facts.commands) - len(case.command),
-        "doubled events": len(facts.events) - len(case.event),
-    }
-    for service, count in rows.items():
-        figures[f"effects of {service}"] = count
-        figures[f"doubled effects of {service}"] = count - len(case.effect[service])
+    figures = {"acknowledged": len(facts.sent)}
+    for line in LINES:
+        stored, effects = facts.stored[line], facts.effects[line]
+        figures[f"{line}: stored"] = len(stored)
+        figures[f"{line}: effects"] = len(effects)
+        figures[f"{line}: stored again"] = len(stored) - len(case.stored[line])
+        figures[f"{line}: effects again"] = len(effects) - len(case.effect[line])
+    figures["dead letters"] = len(facts.dead)
+    figures["dead letters of good messages"] = sum(_is_good(case, each) for each in facts.dead)
+    figures["dead letters beside an effect"] = sum(_has_effect(case, each) for each in facts.dead)
     return figures
 
 
@@ -236,4 +223,11 @@ def _is_good(case: _Case, letter: Dead) -> bool:
 
 def _has_effect(case: _Case, letter: Dead) -> bool:
     stored = case.by_seq.get(letter.seq)
-    return stored is not None and (letter.tenant, stored.key) in case.effect.get(letter.service, {})
+    if stored is None:
+        return False
+    place = (letter.tenant, stored.key)
+    return any(
+        place in case.effect[line] and case.stored[line].get(place) == stored
+        for line, service in LINES.items()
+        if service == letter.service
+    )

@@ -24,7 +24,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from chaos.book import BOOK, Book, Done, Row, Task
+from chaos.book import Book, Done, Row, Task
 
 TRIES = 8
 _BATCH = 20
@@ -79,7 +79,7 @@ class Replica:
             raise ValueError("rejected on purpose")
         if task.kind == "poison" or tries <= task.fails:
             raise RuntimeError("failed on purpose")
-        if task.seconds:
+        if task.kind == "slow":
             await asyncio.sleep(task.seconds)
         await self._write(service, tenant, task, name)
         body = Done(tenant=task.tenant, producer=task.producer, sequence=task.sequence)
@@ -90,9 +90,9 @@ class Replica:
         )
 
     async def _write(self, service: str, tenant: str, cause: Task | Done, name: str) -> None:
-        key = f"{tenant}.{service}."
+        key = f"{tenant}.{service}.{_ACTIONS[service]}."
         try:
-            entry = await self._kv.get(key + BOOK)
+            entry = await self._kv.get(key + "book")
         except KeyNotFoundError:
             book, revision = Book(), 0
         else:
@@ -104,7 +104,7 @@ class Replica:
             page, rows, book = book.put_away()
             await self._kv.put(key + page, msgspec.json.encode(rows))
         row = Row(cause.tenant, cause.producer, cause.sequence, name, os.getpid())
-        await self._kv.update(key + BOOK, msgspec.json.encode(book.add(row)), revision)
+        await self._kv.update(key + "book", msgspec.json.encode(book.add(row)), revision)
 
     async def _failed(
         self, service: str, tenant: str, message: Msg, tries: int, error: Exception

@@ -19,13 +19,16 @@ PATIENCE = 90.0
 """How long after the faults a command may wait for its acknowledgement, seconds."""
 
 _TIMEOUT = 2.0
+_KINDS = {"plain": 82.0, "slow": 4.0, "flaky": 6.0, "later": 6.0, "reject": 1.0, "poison": 1.0}
+_LOOSE = 0.1
+"""How many commands go to the action whose messages have no order."""
 _ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError, ValueError, KeyError)
 
 
 class Producer:
     """Sends commands of one tenant, the next one when the last was acknowledged."""
 
-    def __init__(self, tenant: str, name: str, dice: random.Random) -> None:
+    def __init__(self, tenant: str, name: str, dice: random.Random, *, whole: bool) -> None:
         self.sent: list[Sent] = []
         self.tries = 0
         self.given_up = ""
@@ -33,6 +36,7 @@ class Producer:
         self._tenant = tenant
         self._name = name
         self._dice = dice
+        self._whole = whole
 
     async def run(self, client: Client, stop: asyncio.Event, pause: float) -> None:
         """Send until `stop` is set and the last is acknowledged; `pause` seconds in the mean."""
@@ -48,8 +52,8 @@ class Producer:
             await asyncio.sleep(self._dice.expovariate(1 / pause))
 
     def _task(self, sequence: int) -> Task:
-        kinds = ["plain", "slow", "flaky", "reject", "poison"]
-        kind = self._dice.choices(kinds, [88.0, 4.0, 6.0, 1.0, 1.0])[0]
+        kind = self._dice.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kind = "plain" if kind == "later" and not self._whole else kind
         long = self._dice.random() < 0.1
         return Task(
             tenant=self._tenant,
@@ -57,17 +61,18 @@ class Producer:
             sequence=sequence,
             kind=kind,
             fails=self._dice.randint(1, 3) if kind == "flaky" else 0,
-            seconds=self._dice.uniform(4.0, 7.0) * (1 if long else 0.15) if kind == "slow" else 0.0,
+            seconds=self._dice.uniform(4.0, 7.0) * (1 if long else 0.15),
         )
 
     async def _send(self, stream: JetStreamContext, task: Task, stop: asyncio.Event) -> bool:
         """Publish under one id until it is acknowledged; false where it never is."""
         body, patience = msgspec.json.encode(task), 0.0
+        action = "loose" if self._whole and self._dice.random() < _LOOSE else "do"
         while patience < PATIENCE:
             self.tries += 1
             try:
                 ack = await stream.publish(
-                    f"tenant.{self._tenant}.chaos.do",
+                    f"tenant.{self._tenant}.chaos.{action}",
                     body,
                     headers={"Nats-Msg-Id": f"{self._tenant}-{self._name}-{task.sequence}"},
                 )
@@ -88,7 +93,12 @@ class Producers:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self.all = [
-            Producer(tenant, f"p{number}", random.Random(f"{seed}/{tenant}/{number}"))
+            Producer(
+                tenant,
+                f"p{number}",
+                random.Random(f"{seed}/{tenant}/{number}"),
+                whole=world.whole,
+            )
             for tenant in world.size.names()
             for number in range(world.size.producers)
         ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.js.api import StreamState
 
 from chaos import facts
 
@@ -31,8 +32,9 @@ async def settle(client: Client, say: Callable[[str], None]) -> float | None:
         now = time.monotonic()
         try:
             left = sum((await facts.waiting(client)).values())
+            left += (await _state(client, "SCHEDULES")).messages
             apart = len(await facts.behind(client))
-            mark = (left, apart, *[await _last(client, stream) for stream in _PROGRESS])
+            mark = (left, apart, *[(await _state(client, stream)).last_seq for stream in _PROGRESS])
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
             mark, left, apart = last, 1, 1
         calm = calm + 1 if not left and not apart else 0
@@ -45,9 +47,9 @@ async def settle(client: Client, say: Callable[[str], None]) -> float | None:
     return moved - began
 
 
-async def _last(client: Client, stream: str) -> int:
-    """The last sequence of a stream; 0 where it does not exist."""
+async def _state(client: Client, stream: str) -> StreamState:
+    """What a stream holds; nothing where it does not exist."""
     try:
-        return (await client.jetstream().stream_info(stream)).state.last_seq
+        return (await client.jetstream().stream_info(stream)).state
     except nats.js.errors.NotFoundError:
-        return 0
+        return StreamState(messages=0, bytes=0, first_seq=0, last_seq=0, consumer_count=0)

@@ -48,6 +48,8 @@ class World(ABC):
     port: int = field(default_factory=free_port)
     processes: dict[str, Process] = field(default_factory=dict)
     proxies: dict[str, Proxy] = field(default_factory=dict)
+    whole = True
+    """Whether it knows unordered and later commands."""
 
     @property
     def url(self) -> str:
@@ -152,6 +154,8 @@ class MeshWorld(World):
 
 class PlainWorld(World):
     """The same streams on a server without accounts, and workers of nothing but nats-py."""
+
+    whole = False
 
     async def start(self) -> None:
         """See :class:`World`."""

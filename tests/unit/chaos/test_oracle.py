@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,15 +29,17 @@ def letter(number: int, tenant: str = "acme", service: str = "chaos") -> Dead:
     return Dead(tenant, service, number * 2, number * 2, tenant, "handler_failed")
 
 
+LINES: dict[str, list[Any]] = {"done": [], "late": [], "loose": []}
+
+
 @pytest.fixture
 def good() -> Facts:
     """One tenant, four commands, all as it must be."""
     numbers = range(1, COUNT + 1)
     return Facts(
         sent=[Sent("acme", Key("p0", number), "plain", number * 2) for number in numbers],
-        commands=[command(number) for number in numbers],
-        events=[event(number) for number in numbers],
-        effects={service: [effect(n) for n in numbers] for service in ("chaos", "echo")},
+        stored={**LINES, "do": [command(n) for n in numbers], "done": [event(n) for n in numbers]},
+        effects={**LINES, "do": [effect(n) for n in numbers], "done": [effect(n) for n in numbers]},
     )
 
 
@@ -44,8 +47,26 @@ def found(facts: Facts) -> set[str]:
     return {finding.kind for finding in judge(facts).findings}
 
 
-def of_chaos(good: Facts, *effects: Effect) -> Facts:
-    return replace(good, effects={**good.effects, "chaos": list(effects)})
+def storing(good: Facts, line: str, *stored: Stored) -> Facts:
+    return replace(good, stored={**good.stored, line: list(stored)})
+
+
+def doing(good: Facts, line: str, *effects: Effect) -> Facts:
+    return replace(good, effects={**good.effects, line: list(effects)})
+
+
+def poisoned(good: Facts, number: int) -> Facts:
+    """The same, with a last command that fails always."""
+    stored = {line: each[: number - 1] for line, each in good.stored.items()}
+    stored["do"] = [*stored["do"], command(number, kind="poison")]
+    effects = {line: each[: number - 1] for line, each in good.effects.items()}
+    return replace(good, stored=stored, effects=effects)
+
+
+def with_later(good: Facts) -> Facts:
+    """The same, with a last command that has sent another for later."""
+    first = storing(good, "do", *good.stored["do"][:-1], command(4, kind="later"))
+    return doing(storing(first, "late", replace(event(4), seq=99)), "late", effect(4))
 
 
 def test_a_good_run_has_no_findings(good: Facts) -> None:
@@ -53,7 +74,7 @@ def test_a_good_run_has_no_findings(good: Facts) -> None:
 
 
 def test_an_acknowledged_command_that_is_not_in_the_journal(good: Facts) -> None:
-    assert "not kept" in found(replace(good, commands=good.commands[:-1]))
+    assert "not kept" in found(storing(good, "do", *good.stored["do"][:-1]))
 
 
 def test_a_command_under_another_sequence_than_acknowledged(good: Facts) -> None:
@@ -62,83 +83,101 @@ def test_a_command_under_another_sequence_than_acknowledged(good: Facts) -> None
 
 
 def test_a_command_without_effect(good: Facts) -> None:
-    assert "lost" in found(of_chaos(good, *map(effect, (1, 2, 3))))
+    assert "lost" in found(doing(good, "do", *map(effect, (1, 2, 3))))
 
 
 def test_an_event_without_effect_in_its_follower(good: Facts) -> None:
-    effects = {**good.effects, "echo": [effect(1), effect(2), effect(4)]}
-    assert found(replace(good, effects=effects)) == {"lost"}
+    assert found(doing(good, "done", *map(effect, (1, 2, 4)))) == {"lost"}
 
 
 def test_a_dead_letter_stands_for_an_effect(good: Facts) -> None:
-    poisoned = replace(
-        good,
-        commands=[*good.commands[:-1], command(4, kind="poison")],
-        events=good.events[:-1],
-        effects={service: rows[:-1] for service, rows in good.effects.items()},
-    )
-    assert found(poisoned) == {"lost"}
-    assert found(replace(poisoned, dead=[letter(4)])) == set()
+    facts = poisoned(good, 4)
+    assert found(facts) == {"lost"}
+    assert found(replace(facts, dead=[letter(4)])) == set()
+
+
+def test_a_dead_letter_of_another_service_does_not(good: Facts) -> None:
+    assert found(replace(poisoned(good, 4), dead=[letter(4, service="echo")])) == {"lost"}
 
 
 def test_poison_with_an_effect(good: Facts) -> None:
-    commands = [*good.commands[:-1], command(4, kind="poison")]
-    assert found(replace(good, commands=commands)) == {"from nothing"}
+    facts = storing(good, "do", *good.stored["do"][:-1], command(4, kind="poison"))
+    assert found(facts) == {"from nothing"}
 
 
 def test_an_effect_without_a_command(good: Facts) -> None:
-    assert "from nothing" in found(of_chaos(good, *good.effects["chaos"], effect(9)))
+    assert "from nothing" in found(doing(good, "do", *good.effects["do"], effect(9)))
 
 
 def test_an_effect_without_its_event(good: Facts) -> None:
-    assert "event lost" in found(replace(good, events=good.events[1:]))
+    assert "not left" in found(storing(good, "done", *good.stored["done"][1:]))
 
 
 def test_an_event_without_its_effect(good: Facts) -> None:
-    assert "event from nothing" in found(of_chaos(good, *map(effect, (1, 2, 3))))
+    assert "left by nothing" in found(doing(good, "do", *map(effect, (1, 2, 3))))
+
+
+def test_a_later_command_that_comes(good: Facts) -> None:
+    assert found(with_later(good)) == set()
+
+
+def test_a_later_command_that_never_comes(good: Facts) -> None:
+    assert "not left" in found(storing(with_later(good), "late"))
+
+
+def test_a_later_command_without_effect(good: Facts) -> None:
+    assert found(doing(with_later(good), "late")) == {"lost"}
 
 
 def test_effects_out_of_order(good: Facts) -> None:
-    assert found(of_chaos(good, *map(effect, (1, 3, 2, 4)))) == {"order of a producer"}
+    assert found(doing(good, "do", *map(effect, (1, 3, 2, 4)))) == {"order of a producer"}
+
+
+def test_effects_of_a_follower_out_of_order(good: Facts) -> None:
+    assert found(doing(good, "done", *map(effect, (1, 3, 2, 4)))) == {"order of a producer"}
+
+
+def test_events_emitted_out_of_order(good: Facts) -> None:
+    stored = [event(1), replace(event(3), seq=50), replace(event(2), seq=51), event(4)]
+    assert "order of a producer" in found(storing(good, "done", *stored))
+
+
+def test_unordered_effects_have_no_order(good: Facts) -> None:
+    loose = storing(good, "loose", *(replace(command(n), seq=n + 100) for n in (1, 2)))
+    assert found(doing(loose, "loose", effect(2), effect(1))) == set()
 
 
 def test_effects_of_two_producers_out_of_order(good: Facts) -> None:
     other = Key("p1", 1)
-    commands = [replace(command(1), key=other), *good.commands[1:]]
-    facts = replace(
-        of_chaos(good, effect(2), replace(effect(1), key=other), effect(3), effect(4)),
-        commands=commands,
-    )
-    assert "order of a tenant" in found(facts)
+    facts = storing(good, "do", replace(command(1), key=other), *good.stored["do"][1:])
+    effects = effect(2), replace(effect(1), key=other), effect(3), effect(4)
+    assert "order of a tenant" in found(doing(facts, "do", *effects))
 
 
 def test_a_repeated_effect_is_counted_and_no_finding(good: Facts) -> None:
-    verdict = judge(of_chaos(good, *map(effect, (1, 2, 1, 3, 4))))
+    verdict = judge(doing(good, "do", *map(effect, (1, 2, 1, 3, 4))))
     assert verdict.findings == []
-    assert verdict.figures["doubled effects of chaos"] == 1
+    assert verdict.figures["do: effects again"] == 1
 
 
 def test_tenants_have_an_order_each(good: Facts) -> None:
-    both = replace(
-        good,
-        commands=[*good.commands, *(command(n + 10, "bolt") for n in (1, 2))],
-        events=[*good.events, *(event(n + 10, "bolt") for n in (1, 2))],
-        effects={
-            service: [effect(11, "bolt"), *rows, effect(12, "bolt")]
-            for service, rows in good.effects.items()
-        },
-    )
-    assert judge(both).findings == []
+    others = [replace(command(n + 10), tenant="bolt", named="bolt") for n in (1, 2)]
+    events = [replace(event(n + 10), tenant="bolt", named="bolt") for n in (1, 2)]
+    facts = storing(good, "do", *good.stored["do"], *others)
+    facts = storing(facts, "done", *good.stored["done"], *events)
+    for line in ("do", "done"):
+        facts = doing(facts, line, effect(11, "bolt"), *good.effects[line], effect(12, "bolt"))
+    assert judge(facts).findings == []
 
 
 def test_an_effect_in_the_book_of_another_tenant(good: Facts) -> None:
     stray = replace(effect(4), tenant="bolt")
-    assert "crossed" in found(of_chaos(good, *map(effect, (1, 2, 3)), stray))
+    assert "crossed" in found(doing(good, "do", *map(effect, (1, 2, 3)), stray))
 
 
 def test_an_event_under_the_subject_of_another_tenant(good: Facts) -> None:
     stray = replace(event(4), tenant="bolt")
-    assert "crossed" in found(replace(good, events=[*good.events[:-1], stray]))
+    assert "crossed" in found(storing(good, "done", *good.stored["done"][:-1], stray))
 
 
 def test_a_dead_letter_under_another_tenant(good: Facts) -> None:
@@ -155,14 +194,14 @@ def test_a_dead_letter_that_names_another_sequence(good: Facts) -> None:
 
 def test_an_event_stored_twice_within_the_window(good: Facts) -> None:
     again = replace(event(4), seq=99, at=event(4).at + WINDOW / 2)
-    assert found(replace(good, events=[*good.events, again])) == {"stored twice"}
+    assert found(storing(good, "done", *good.stored["done"], again)) == {"stored twice"}
 
 
 def test_an_event_stored_again_after_the_window_is_counted(good: Facts) -> None:
     again = replace(event(4), seq=99, at=event(4).at + WINDOW + 1)
-    verdict = judge(replace(good, events=[*good.events, again]))
+    verdict = judge(storing(good, "done", *good.stored["done"], again))
     assert verdict.findings == []
-    assert verdict.figures["doubled events"] == 1
+    assert verdict.figures["done: stored again"] == 1
 
 
 def test_a_consumer_that_is_not_done(good: Facts) -> None:
