@@ -89,6 +89,8 @@ class Facts:
     dead: list[Dead] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
     """By consumer, what is not delivered or not acknowledged."""
+    replays: dict[str, str] = field(default_factory=dict)
+    """`<service>.<tenant>` of the last replay of each, and its state."""
     behind: list[str] = field(default_factory=list)
     """`<service>.<tenant>` of each that is still read apart."""
 
@@ -101,6 +103,7 @@ async def collect(client: Client, sent: list[Sent]) -> Facts:
         effects=await _effects(client),
         dead=await _dead(client),
         waiting=await waiting(client),
+        replays=await replays(client),
         behind=await behind(client),
     )
 
@@ -210,6 +213,15 @@ async def _effects(client: Client) -> dict[str, list[Effect]]:
             for named, producer, sequence, _, pid in rows
         ]
     return effects
+
+
+async def replays(client: Client) -> dict[str, str]:
+    """The state of the last replay of each `<service>.<tenant>`."""
+    return {
+        raw.subject.removeprefix("$KV.replays."): json.loads(raw.data)["state"]
+        async for raw in read(client, "KV_replays", last=True)
+        if raw.data
+    }
 
 
 async def _dead(client: Client) -> list[Dead]:

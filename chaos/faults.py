@@ -21,6 +21,7 @@ KINDS: Mapping[str, tuple[tuple[str, ...], float]] = {
     "cut": (("worker", "router"), 2.0),
     "restart": (("worker", "router", "tenants"), 2.0),
     "roll": (("worker", "router"), 1.0),
+    "replay": (("tenant",), 2.0),  # no fault, but what happens while there are some
 }
 NONE = "none"
 """In place of kinds: no faults at all."""
@@ -82,7 +83,9 @@ class Faults:
             await asyncio.sleep(began + seconds - asyncio.get_running_loop().time())
 
     async def _do(self, fault: Fault, until: float) -> None:
-        if fault.kind == "roll":
+        if fault.kind == "replay":
+            self.done[fault.kind] += await self._world.replay(fault.target)
+        elif fault.kind == "roll":
             for name in self._world.targets()[fault.target]:
                 await self._strike(fault, self._world.processes[name], until)
         else:

@@ -185,6 +185,9 @@ def _stuck(case: _Case) -> Iterator[Finding]:
     for consumer, count in case.facts.waiting.items():
         if count:
             yield Finding("stuck", "", f"consumer {consumer} has {count} messages not done with")
+    for row, state in case.facts.replays.items():
+        if state != "done":
+            yield Finding("replay", row.partition(".")[2], f"the replay of {row} is {state}")
     for row in case.facts.behind:
         yield Finding("stuck", row.partition(".")[2], f"{row} is still read apart")
 
@@ -210,6 +213,7 @@ def _figures(case: _Case) -> dict[str, int]:
         figures[f"{line}: effects"] = len(effects)
         figures[f"{line}: stored again"] = len(stored) - len(case.stored[line])
         figures[f"{line}: effects again"] = len(effects) - len(case.effect[line])
+    figures["replays"] = len(facts.replays)
     figures["dead letters"] = len(facts.dead)
     figures["dead letters of good messages"] = sum(_is_good(case, each) for each in facts.dead)
     figures["dead letters beside an effect"] = sum(_has_effect(case, each) for each in facts.dead)

@@ -40,10 +40,16 @@ async def loose(ctx: Context, task: Task) -> None:
     await ctx.state.put(f"loose.{task.producer}.{task.sequence}", _row(ctx, task))
 
 
-@echo.on(done)
+@echo.on(done, replayable=True)
 async def follow(ctx: Context, event: Done) -> None:
     """The second hop: write down the event."""
     await _write(ctx, "done", event)
+
+
+@echo.reset
+async def forget(ctx: Context) -> None:
+    """A replay from the start writes the tenant's book anew."""
+    await ctx.state.clear()
 
 
 async def _trouble(ctx: Context, task: Task) -> None:

@@ -34,6 +34,9 @@ async def settle(client: Client, say: Callable[[str], None]) -> float | None:
             left = sum((await facts.waiting(client)).values())
             left += (await _state(client, "SCHEDULES")).messages
             apart = len(await facts.behind(client))
+            apart += sum(
+                state in {"asked", "running"} for state in (await facts.replays(client)).values()
+            )
             mark = (left, apart, *[(await _state(client, stream)).last_seq for stream in _PROGRESS])
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
             mark, left, apart = last, 1, 1

@@ -17,9 +17,11 @@ from nats.js.errors import NotFoundError
 from chaos.process import Process
 from chaos.proxy import Proxy
 from tenantry.control import Control
+from tenantry.errors import TenantryError
 from tenantry.local import mesh as local
 from tenantry.local.server import find_nats_server, free_port, read_info
 from tenantry.operator import ServerOptions
+from tenantry.replays import Replays
 
 DRAIN = 8.0
 SERVICES = ("chaos.service:chaos", "chaos.service:echo")
@@ -68,8 +70,12 @@ class World(ABC):
     async def reader(self) -> Client:
         """A plain client that may read everything."""
 
+    async def replay(self, tenant: str) -> bool:
+        """Ask for a replay of a tenant in the service `echo`; False where that can't be now."""
+        raise NotImplementedError
+
     def targets(self) -> dict[str, list[str]]:
-        """The processes by role."""
+        """What faults may strike: the processes by role."""
         roles: dict[str, list[str]] = {}
         for name in self.processes:
             roles.setdefault(name.partition("-")[0], []).append(name)
@@ -147,6 +153,20 @@ class MeshWorld(World):
     async def reader(self) -> Client:
         """See :class:`World`."""
         return await _connect(self.url, str(self._creds("control")))
+
+    async def replay(self, tenant: str) -> bool:
+        """See :class:`World`."""
+        creds = self._creds("control")
+        try:
+            async with await Control.connect(self.url, creds=creds) as control:
+                await Replays(control.bus).ask(tenant, "echo", by="chaos")
+        except TenantryError:
+            return False  # one is under way, or NATS is away
+        return True
+
+    def targets(self) -> dict[str, list[str]]:
+        """See :class:`World`."""
+        return super().targets() | {"tenant": self.size.names()}
 
     def _creds(self, role: str) -> Path:
         return self.home / "creds" / f"{role}.creds"

@@ -210,3 +210,12 @@ def test_a_consumer_that_is_not_done(good: Facts) -> None:
 
 def test_a_tenant_that_is_still_read_apart(good: Facts) -> None:
     assert found(replace(good, behind=["chaos.acme"])) == {"stuck"}
+
+
+@pytest.mark.parametrize("state", ["asked", "running", "failed", "cancelled"])
+def test_a_replay_that_has_not_come_to_its_end(state: str, good: Facts) -> None:
+    assert found(replace(good, replays={"echo.acme": state})) == {"replay"}
+
+
+def test_a_replay_that_is_done(good: Facts) -> None:
+    assert found(replace(good, replays={"echo.acme": "done"})) == set()

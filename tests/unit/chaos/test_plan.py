@@ -3,6 +3,7 @@ from __future__ import annotations
 from chaos.faults import KINDS, plan
 
 TARGETS = {
+    "tenant": ["t000", "t001"],
     "nats": ["nats"],
     "tenants": ["tenants"],
     "router": ["router-1", "router-2"],
