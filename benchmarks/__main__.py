@@ -1,9 +1,11 @@
-"""`make bench`: a routed request against a bare forwarder and responder, as ratios of one run.
+"""`make bench`: tenancy against bare nats-py, as ratios of one run.
 
-python -m benchmarks [--rounds 5] [--seconds 3] [--in-flight 64] [--json FILE]
+python -m benchmarks [requests|replay] [--rounds 5] [--seconds 3] [--json FILE]
+                     [--in-flight 64] [--messages 20000]
 
-Both sides run on real nats-servers, in processes of their own; their rounds alternate. CPU per
-message is what the operating system charged each process.
+A routed request against a forwarder and a responder; a replay against an ordered consumer, and
+what other tenants notice of it. All on real nats-servers, in processes of their own; rounds
+alternate. CPU per message is what the operating system charged each process.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import asyncio
 import json
 import platform
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import nats
 import uvloop
@@ -27,14 +29,10 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import replay
 from benchmarks.load import Round, measure
-from tenantry.bus import Bucket
-from tenantry.control import Control
+from benchmarks.mesh import mesh, python
 from tenantry.local.server import find_nats_server, free_port
-from tenantry.local.state import StateFolder
-from tenantry.messages import Plan
-
-ROOT = Path(__file__).parent.parent
 
 
 @asynccontextmanager
@@ -50,11 +48,11 @@ async def bare(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]
         try:
             await asyncio.sleep(0.5)
             async with (
-                _python("benchmarks.bare", "forward", url) as forwarder,
-                _python("benchmarks.bare", "respond", url) as responder,
+                python("benchmarks.bare", "forward", url) as forwarder,
+                python("benchmarks.bare", "respond", url) as responder,
             ):
                 client = await nats.connect(url)
-                pids = {"server": server.pid, "router": forwarder, "worker": responder}
+                pids = {"server": server.pid, "router": forwarder.pid, "worker": responder.pid}
                 yield client, "edge.acme.bench.echo", pids
                 await client.close()
         finally:
@@ -63,52 +61,15 @@ async def bare(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]
 
 @asynccontextmanager
 async def routed(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]]:
-    """A mesh as `tenantry up` starts it, with one tenant whose plan is no limit here."""
-    state = StateFolder(folder / "state")
-    arguments = ("up", "--port", "0", "--state", str(state.path), "benchmarks.echo:service")
-    async with _python("tenantry", *arguments):
-        running = state.running()
-        if running is None:
-            raise RuntimeError("the mesh did not start")
-        creds = folder / "acme.creds"
-        async with await Control.connect(
-            running.url, creds=state.operator / "creds" / "control.creds"
-        ) as control:
-            plan = Plan(name="unlimited", rate=1e6, burst=1_000_000)
-            await Bucket(control.bus, "plans", Plan).put(plan.name, plan)
-            _, text = await control.create("acme", plan="unlimited")
-        creds.write_text(text)
-        pids = {}
-        for child in running.children:
-            for name, part in (("server", "nats"), ("router", "router"), ("worker", "echo")):
-                if part in child.name and child.pid is not None:
-                    pids[name] = child.pid
+    """A mesh with one tenant, and a client of its own."""
+    async with mesh(folder, "benchmarks.echo", ("acme",)) as running:
         client = await nats.connect(
-            running.url, user_credentials=str(creds), inbox_prefix="_INBOX.acme"
+            running.url,
+            user_credentials=str(running.creds["acme"]),
+            inbox_prefix="_INBOX.acme",
         )
-        yield client, "tenant.acme.bench.echo", pids
+        yield client, "tenant.acme.bench.echo", running.pids
         await client.close()
-
-
-@asynccontextmanager
-async def _python(module: str, *arguments: str) -> AsyncIterator[int]:
-    """Run a module of ours until the block ends; it is ready when it prints its first line."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        assert child.stdout is not None
-        async with asyncio.timeout(60):
-            if not (await child.stdout.readline()).startswith(b"ready"):
-                raise RuntimeError(f"{module} did not start")
-        yield child.pid
-    finally:
-        if child.returncode is None:
-            child.terminate()
-        await child.wait()
 
 
 async def run(options: argparse.Namespace, console: Console) -> dict[str, list[Round]]:
@@ -144,28 +105,45 @@ def figures(rounds: list[Round]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure, print a table, and save the figures where asked to."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a round")
-    parser.add_argument("--in-flight", type=int, default=64, help="requests under way")
-    parser.add_argument("--json", type=Path, help="save every round here")
-    options = parser.parse_args()
-    console = Console(highlight=False)
-    rounds = uvloop.run(run(options, console))
-    sides = {side: figures(results) for side, results in rounds.items()}
+def report(sides: dict[str, list[Round]], options: argparse.Namespace, console: Console) -> None:
+    """Print the medians."""
+    bare_side, routed_side = figures(sides["bare"]), figures(sides["routed"])
     table = Table("medians", "bare nats-py", "Tenantry", "ratio")
-    for name, floor in sides["bare"].items():
-        ours = sides["routed"][name]
+    for name, floor in bare_side.items():
+        ours = routed_side[name]
         table.add_row(name, f"{floor:.1f}", f"{ours:.1f}", f"{ours / floor:.2f}")
     console.print(table)
     console.print(
         f"Python {platform.python_version()}, {options.rounds} rounds of {options.seconds:g} s, "
         f"{options.in_flight} in flight; both sides share this machine's cores with their load"
     )
+
+
+def main() -> None:
+    """Measure, print tables, and save the figures where asked to."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("part", nargs="?", choices=("requests", "replay"), help="only this part")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a round or window")
+    parser.add_argument("--in-flight", type=int, default=64, help="requests under way")
+    parser.add_argument("--messages", type=int, default=20_000, help="of the tenant replayed")
+    parser.add_argument("--json", type=Path, help="save every round here")
+    options = parser.parse_args()
+    console, saved = Console(highlight=False), dict[str, Any]()
+    if options.part != "replay":
+        sides = uvloop.run(run(options, console))
+        report(sides, options, console)
+        saved |= {side: [asdict(r) for r in results] for side, results in sides.items()}
+    if options.part != "requests":
+        with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
+            results = uvloop.run(replay.run(options, console, Path(folder)))
+        replay.report(results, options, console)
+        saved["replay"] = asdict(results)
     if options.json is not None:
-        saved = {side: [asdict(r) for r in results] for side, results in rounds.items()}
         options.json.write_text(json.dumps(saved, indent=2))
 
 

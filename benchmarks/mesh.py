@@ -1,0 +1,90 @@
+"""A mesh as `tenantry up` starts it, and processes of ours beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenantry.bus import Bucket
+from tenantry.control import Control
+from tenantry.local.state import StateFolder
+from tenantry.messages import Plan
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Where it is, who may connect, and its processes."""
+
+    url: str
+    control: Path
+    """Credentials of the role `control`."""
+    creds: dict[str, Path]
+    """By tenant."""
+    pids: dict[str, int]
+    """`server`, `router`, `worker`."""
+
+
+@asynccontextmanager
+async def mesh(folder: Path, module: str, tenants: Sequence[str]) -> AsyncIterator[Mesh]:
+    """One worker of the service in `module`, and tenants whose plan is no limit here."""
+    state = StateFolder(folder / module)
+    arguments = ("up", "--port", "0", "--state", str(state.path), f"{module}:service")
+    async with python("tenantry", *arguments):
+        running = state.running()
+        if running is None:
+            raise RuntimeError("the mesh did not start")
+        operator, creds = state.operator / "creds" / "control.creds", {}
+        async with await Control.connect(running.url, creds=operator) as control:
+            plan = Plan(name="unlimited", rate=1e6, burst=1_000_000)
+            await Bucket(control.bus, "plans", Plan).put(plan.name, plan)
+            for tenant in tenants:
+                creds[tenant] = state.path / f"{tenant}.creds"
+                _, text = await control.create(tenant, plan="unlimited")
+                creds[tenant].write_text(text)
+        parts = {"server": "nats", "router": "router", "worker": module.rpartition(".")[2]}
+        pids = {
+            name: child.pid
+            for child in running.children
+            for name, part in parts.items()
+            if part in child.name and child.pid is not None
+        }
+        yield Mesh(running.url, operator, creds, pids)
+
+
+@asynccontextmanager
+async def python(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a module of ours until the block ends; it is ready when it prints its first line."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=1 << 26,
+    )
+    try:
+        assert child.stdout is not None
+        async with asyncio.timeout(60):
+            if not (await child.stdout.readline()).startswith(b"ready"):
+                raise RuntimeError(f"{module} did not start")
+        yield child
+    finally:
+        if child.returncode is None:
+            child.terminate()
+        await child.wait()
+
+
+async def ask(child: asyncio.subprocess.Process) -> bytes:
+    """Send a line to a process and return the line that it answers with."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(b"\n")
+    await child.stdin.drain()
+    async with asyncio.timeout(120):
+        return await child.stdout.readline()
