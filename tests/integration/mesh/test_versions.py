@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tenantry import Context, Service
@@ -106,7 +108,7 @@ async def test_versions_that_run_cannot_differ_in_the_kind_of_an_action(
 
 async def test_a_worker_that_cannot_begin_leaves_nothing_running(mesh: Mesh) -> None:
     running = mesh.start(mesh.worker(declared("spare", "command")))
-    before = await mesh.tasks()
+    before = await _tasks_at_rest(mesh)
     with pytest.raises(DeclarationError):
         mesh.start(mesh.worker(declared("spare", "request", "2.0.0")))
     await eventually(lambda: _no_more_than(mesh, before))
@@ -119,6 +121,15 @@ async def _is(program: Program, action: str, code: str) -> bool:
 
 async def _kept(program: Program, service: str, texts: list[str]) -> bool:
     return await program.texts(service) == texts
+
+
+async def _tasks_at_rest(mesh: Mesh) -> int:
+    """How many tasks there are once no more are begun."""
+    counts = [await mesh.tasks()]
+    while len(counts) < 5 or len(set(counts[-5:])) > 1:
+        await asyncio.sleep(0.2)
+        counts.append(await mesh.tasks())
+    return counts[-1]
 
 
 async def _no_more_than(mesh: Mesh, count: int) -> bool:
