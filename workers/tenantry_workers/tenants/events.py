@@ -9,17 +9,14 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from tenantry.bus import Bus, Message, Table
-from tenantry.bus import jetstream as js
+from tenantry.bus import Bus, Message
 from tenantry.bus.jetstream import Delivery
-from tenantry.context.token import Minter
-from tenantry.messages import EVENT_OF_CHANGE, Plan, Tenant, TenantEvent
-from tenantry.wire import codec, headers, trace
+from tenantry.messages import EVENT_OF_CHANGE, Tenant, TenantEvent
+from tenantry.wire import trace
 from tenantry_workers.tenants.outbox import DurableOutbox
+from tenantry_workers.tenants.publisher import EventPublisher, one_at_a_time
 
 _STREAM = "KV_tenants"
-_CONSUMER = "tenants-events"
-_WAIT = 5.0
 
 log = structlog.get_logger("tenantry.tenants")
 _decode = msgspec.json.Decoder(Tenant).decode
@@ -44,19 +41,9 @@ def event_of(tenant: Tenant) -> tuple[str, TenantEvent]:
 class TenantEvents:
     """Publishes them; of several replicas, each takes what the consumer gives it."""
 
-    def __init__(self, bus: Bus, minter: Minter, plans: Table[Plan]) -> None:
-        self._bus = bus
-        self._plans = plans
-        self._minter = minter
-        config = {
-            "name": _CONSUMER,
-            "durable_name": _CONSUMER,
-            "ack_policy": "explicit",
-            "ack_wait": int(_WAIT * 1e9),
-            # One at a time, over all replicas: the events of a tenant keep their order.
-            "max_ack_pending": 1,
-            "filter_subjects": ["$KV.tenants.>"],
-        }
+    def __init__(self, bus: Bus, events: EventPublisher) -> None:
+        self._events = events
+        config = one_at_a_time("tenants-events", "$KV.tenants.>")
         self._outbox = DurableOutbox(bus, _STREAM, config, self._publish)
 
     async def start(self) -> None:
@@ -76,16 +63,7 @@ class TenantEvents:
             log.error("a tenant's record is unreadable", key=message.subject, why=str(error))
             return
         action, event = event_of(tenant)
-        plan = self._plans.get(tenant.plan)
-        retention = plan.retention if plan is not None else 0
-        fields = {
-            headers.MSG_ID: f"{tenant.id}.t.{Delivery.of(message).seq}",
-            headers.CONTEXT: self._minter.mint(
-                tenant.id, tenant.plan, "platform", retention=retention
-            ),
-        }
-        if retention:
-            fields[headers.TTL] = f"{retention}s"
-        trace.new().inject(fields)
-        subject = f"tenant.{tenant.id}.tenants.{action}"
-        await js.store(self._bus, subject, codec.encode(event), headers=fields)
+        msg_id = f"{tenant.id}.t.{Delivery.of(message).seq}"
+        await self._events.publish(
+            tenant.id, tenant.plan, action, event, msg_id=msg_id, hop=trace.new()
+        )

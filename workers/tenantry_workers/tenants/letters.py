@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import structlog
 
-from tenantry import subjects
 from tenantry.bus import Bus, Message, Table
-from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
-from tenantry.context.token import Minter
 from tenantry.errors import BadMessage
-from tenantry.messages import MessageDead, Plan, Tenant
+from tenantry.messages import MessageDead, Tenant
 from tenantry.streams import DEAD
-from tenantry.wire import codec, headers, letter, trace
+from tenantry.wire import letter, trace
 from tenantry_workers.tenants.outbox import DurableOutbox
+from tenantry_workers.tenants.publisher import EventPublisher, one_at_a_time
 
 EVENT = "message_dead"
-
-_CONSUMER = "tenants-letters"
-_WAIT = 5.0
 
 log = structlog.get_logger("tenantry.tenants")
 
@@ -26,22 +21,10 @@ log = structlog.get_logger("tenantry.tenants")
 class DeadLetterEvents:
     """Publishes them, under ids made of the letters' numbers."""
 
-    def __init__(
-        self, bus: Bus, minter: Minter, tenants: Table[Tenant], plans: Table[Plan]
-    ) -> None:
-        self._bus = bus
-        self._minter = minter
+    def __init__(self, bus: Bus, events: EventPublisher, tenants: Table[Tenant]) -> None:
+        self._events = events
         self._tenants = tenants
-        self._plans = plans
-        config = {
-            "name": _CONSUMER,
-            "durable_name": _CONSUMER,
-            "ack_policy": "explicit",
-            "ack_wait": int(_WAIT * 1e9),
-            # One at a time, over all replicas: the events of a tenant keep their order.
-            "max_ack_pending": 1,
-            "filter_subjects": ["dead.*.*.*"],
-        }
+        config = one_at_a_time("tenants-letters", "dead.*.*.*")
         self._outbox = DurableOutbox(bus, DEAD, config, self._publish)
 
     async def start(self) -> None:
@@ -77,16 +60,7 @@ class DeadLetterEvents:
             attempts=about.attempts,
             seq=about.seq,
         )
-        plan = self._plans.get(tenant.plan)
-        retention = plan.retention if plan is not None else 0
-        fields = {
-            headers.MSG_ID: f"{tenant.id}.d.{number}",
-            headers.CONTEXT: self._minter.mint(
-                tenant.id, tenant.plan, "platform", retention=retention
-            ),
-        }
-        if retention:
-            fields[headers.TTL] = f"{retention}s"
-        (trace.extract(own) or trace.new()).child().inject(fields)
-        subject = subjects.journal(subjects.Address(tenant.id, "tenants", EVENT))
-        await js.store(self._bus, subject, codec.encode(event), headers=fields)
+        hop = (trace.extract(own) or trace.new()).child()
+        await self._events.publish(
+            tenant.id, tenant.plan, EVENT, event, msg_id=f"{tenant.id}.d.{number}", hop=hop
+        )

@@ -18,6 +18,7 @@ from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
 from tenantry_workers.tenants.letters import DeadLetterEvents
 from tenantry_workers.tenants.provision import provision
+from tenantry_workers.tenants.publisher import EventPublisher
 from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
@@ -52,8 +53,9 @@ class TenantsWorker:
             tenants = Table(Bucket(bus, "tenants", Tenant))
             doors = Doors(system, self._home, tenants)
             tenants.listen(doors.changed)
-            events = TenantEvents(bus, minter, plans)
-            letters = DeadLetterEvents(bus, minter, tenants, plans)
+            publisher = EventPublisher(bus, minter, plans)
+            events = TenantEvents(bus, publisher)
+            letters = DeadLetterEvents(bus, publisher, tenants)
             keys = KeyTable(bus)
             due = DueSchedules(bus, minter, keys.ring, tenants, plans)
             for part in (plans, tenants, keys, doors, events, letters, due):

@@ -1,0 +1,51 @@
+"""Publishing an event about a tenant in the control plane's own name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenantry import subjects
+from tenantry.bus import Bus, Table
+from tenantry.bus import jetstream as js
+from tenantry.context.token import Minter
+from tenantry.messages import Plan
+from tenantry.wire import codec, headers, trace
+
+_WAIT = 5.0
+
+
+class EventPublisher:
+    """Publishes events of the service `tenants`, each with a context of its tenant."""
+
+    def __init__(self, bus: Bus, minter: Minter, plans: Table[Plan]) -> None:
+        self._bus = bus
+        self._minter = minter
+        self._plans = plans
+
+    async def publish(
+        self, tenant: str, plan: str, action: str, event: Any, *, msg_id: str, hop: trace.Trace
+    ) -> None:
+        """Store one event, kept for as long as the plan says. Raises what the journal says."""
+        found = self._plans.get(plan)
+        retention = found.retention if found is not None else 0
+        fields = {
+            headers.MSG_ID: msg_id,
+            headers.CONTEXT: self._minter.mint(tenant, plan, "platform", retention=retention),
+        }
+        if retention:
+            fields[headers.TTL] = f"{retention}s"
+        hop.inject(fields)
+        subject = subjects.journal(subjects.Address(tenant, "tenants", action))
+        await js.store(self._bus, subject, codec.encode(event), headers=fields)
+
+
+def one_at_a_time(name: str, subject: str) -> dict[str, Any]:
+    """A durable consumer that keeps the order over all replicas of the worker."""
+    return {
+        "name": name,
+        "durable_name": name,
+        "ack_policy": "explicit",
+        "ack_wait": int(_WAIT * 1e9),
+        "max_ack_pending": 1,
+        "filter_subjects": [subject],
+    }
