@@ -26,6 +26,9 @@ KINDS: Mapping[str, tuple[tuple[str, ...], float]] = {
 NONE = "none"
 """In place of kinds: no faults at all."""
 
+GENTLE = frozenset({"roll", "replay", NONE})
+"""What must not make a single publish fail."""
+
 PAUSE = 2.5
 """Mean time between the beginnings of two faults, seconds."""
 
@@ -69,6 +72,7 @@ class Faults:
         self.done: Counter[str] = Counter()
         self.now = ""
         """What was begun last."""
+        self._rolling = asyncio.Lock()
         self._world = world
         self._faults = faults
 
@@ -86,8 +90,9 @@ class Faults:
         if fault.kind == "replay":
             self.done[fault.kind] += await self._world.replay(fault.target)
         elif fault.kind == "roll":
-            for name in self._world.targets()[fault.target]:
-                await self._strike(fault, self._world.processes[name], until)
+            async with self._rolling:  # whoever deploys does so once at a time
+                for name in self._world.targets()[fault.target]:
+                    await self._strike(fault, self._world.processes[name], until)
         else:
             await self._strike(fault, self._world.processes[fault.target], until)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from chaos import facts as reading
 from chaos import oracle
 from chaos.facts import Facts
-from chaos.faults import Faults, plan
+from chaos.faults import GENTLE, Faults, plan
 from chaos.oracle import Finding
 from chaos.process import ProcessTrouble
 from chaos.producers import Producers
@@ -104,6 +104,12 @@ class _Run:
             )
             await asyncio.sleep(1.0)
 
+    def _refused(self) -> Iterator[Finding]:
+        """Publishes that failed although nothing happened but what must fail none."""
+        failed = self._producers.tries - len(self._producers.sent)
+        if failed and self._options.kinds and GENTLE.issuperset(self._options.kinds):
+            yield Finding("refused", "", f"{failed} publishes failed during a rolling deploy")
+
     async def _judge(self, client: Client, settled: float | None, failed: list[Finding]) -> Report:
         self._say("reading")
         facts = await reading.collect(client, self._producers.sent)
@@ -117,6 +123,7 @@ class _Run:
                 for producer in self._producers.all
                 if producer.given_up
             ),
+            *self._refused(),
             *verdict.findings,
         ]
         options = self._options

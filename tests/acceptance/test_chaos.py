@@ -35,6 +35,14 @@ def test_a_mesh_under_random_faults_keeps_its_promises() -> None:
 
 
 @pytest.mark.slow
+def test_a_rolling_deploy_fails_no_publish() -> None:
+    code, report, told = chaos("--faults", "roll", "--seconds", "20", "--tenants", "8")
+    assert code == 0, told
+    assert report["publishes"] == report["figures"]["acknowledged"]
+    assert report["faults"]["roll"] > 2
+
+
+@pytest.mark.slow
 def test_the_same_oracle_finds_faults_in_a_plain_worker() -> None:
     code, report, told = chaos("--plain", "--seconds", "12", "--tenants", "8")
     assert code == 0, told
