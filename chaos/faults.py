@@ -16,7 +16,8 @@ KINDS: Mapping[str, tuple[tuple[str, ...], float]] = {
     "kill": (("worker", "router", "tenants"), 6.0),
     "kill-nats": (("nats",), 1.5),
     "restart-nats": (("nats",), 0.7),
-    "suspend": (("worker", "worker", "router"), 6.0),
+    "hang-nats": (("nats",), 1.0),
+    "suspend": (("worker", "worker", "worker", "router", "router", "tenants"), 6.0),
     "pause": (("worker", "worker", "router"), 3.0),
     "cut": (("worker", "router"), 2.0),
     "restart": (("worker", "router", "tenants"), 2.0),
@@ -57,7 +58,7 @@ def plan(
         kind = dice.choices(known, weights)[0]
         role = dice.choice(KINDS[kind][0])
         target = role if kind == "roll" else dice.choice(sorted(targets.get(role) or [""]))
-        longer = kind in {"suspend", "pause"} and dice.random() < 0.4
+        longer = kind in {"suspend", "pause", "hang-nats"} and dice.random() < 0.4
         lasts = round(dice.uniform(*(_LONG if longer else _SHORT)), 2)
         if role in targets:
             faults.append(Fault(round(at, 2), kind, target, lasts))
@@ -110,7 +111,7 @@ class Faults:
                 case "restart" | "restart-nats" | "roll":
                     await process.stop()
                     await process.start()
-                case "suspend":
+                case "suspend" | "hang-nats":
                     process.suspend()
                     await asyncio.sleep(fault.seconds)
                     process.resume()
