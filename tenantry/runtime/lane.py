@@ -8,7 +8,6 @@ happens to each tenant's messages is in `tenants`. See docs/decisions/0011-a-ten
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -262,19 +261,23 @@ class Lane:
     async def _gather(self, dropped: int) -> None:
         """Wait until all that is not acknowledged is in our hands.
 
-        What a former reader had comes again when ACK_WAIT is over, and before anything new.
+        What a former reader had comes again when ACK_WAIT is over, and before anything new. Only
+        time in which the server answers counts: while it does not, nothing can come.
         """
         began = time.monotonic()
         self._missing = dropped
         while (waited := time.monotonic() - began) < journal.ACK_WAIT + _GATHER:
             self.wake()
             await asyncio.sleep(_SETTLE)
-            with contextlib.suppress(Rejection, JetStreamError):
+            try:
                 outstanding = await self.consumer.outstanding()
-                if outstanding <= len(self._live):
-                    return
-                if waited > journal.ACK_WAIT:
-                    self._missing = min(outstanding, _MOST)
+            except (Rejection, JetStreamError):
+                began = time.monotonic()
+                continue
+            if outstanding <= len(self._live):
+                return
+            if waited > journal.ACK_WAIT:
+                self._missing = min(outstanding, _MOST)
         if all(handler.ordered for handler in self.handlers.values()):
             log.warning("not all came again", consumer=self.consumer.name)
 
