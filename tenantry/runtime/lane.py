@@ -261,12 +261,16 @@ class Lane:
     async def _gather(self, dropped: int) -> None:
         """Wait until all that is not acknowledged is in our hands.
 
-        What a former reader had comes again when ACK_WAIT is over, and before anything new. Only
-        time in which the server answers counts: while it does not, nothing can come.
+        What a former reader had comes again when ACK_WAIT is over, and before anything new; as
+        long as that one believes that it holds the lane, it may still say that it is at work. Only
+        time in which the server answers counts: while it does not, nothing can come. What NATS
+        itself holds back (`unordered`) is not waited for.
         """
+        ordered = all(handler.ordered for handler in self.handlers.values())
+        patience = journal.ACK_WAIT + (journal.HOLD if ordered else 0.0) + _GATHER
         began = time.monotonic()
         self._missing = dropped
-        while (waited := time.monotonic() - began) < journal.ACK_WAIT + _GATHER:
+        while (waited := time.monotonic() - began) < patience:
             self.wake()
             await asyncio.sleep(_SETTLE)
             try:
@@ -278,8 +282,8 @@ class Lane:
                 return
             if waited > journal.ACK_WAIT:
                 self._missing = min(outstanding, _MOST)
-        if all(handler.ordered for handler in self.handlers.values()):
-            log.warning("not all came again", consumer=self.consumer.name)
+        if ordered:
+            log.error("not all came again", consumer=self.consumer.name)
 
     async def _learn(self) -> None:
         """Know what the former reader has written of tenants apart."""
