@@ -20,6 +20,8 @@ CHUNK = 128 * 1024
 """How many bytes a message carries; NATS takes no less than this."""
 
 _SILENCE = 30.0
+_PATIENCE = 15
+_NO_PEERS = 10005
 _SLOWEST = 5_000_000  # bytes a second that a server unpacks at the least
 
 
@@ -127,7 +129,7 @@ async def restore(
     then NATS may have left a part of the stream behind.
     """
     ask = {"config": config, "state": state}
-    answer = await api(bus, f"STREAM.RESTORE.{config['name']}", ask, timeout=_SILENCE)
+    answer = await _begin(bus, f"STREAM.RESTORE.{config['name']}", ask)
     subject, total = str(answer["deliver_subject"]), 0
     for chunk in chunks:
         _check(await bus.call(subject, chunk, timeout=_SILENCE))
@@ -137,6 +139,18 @@ async def restore(
     if not info:
         raise JetStreamError(f"the restore of {config['name']} ended without a word")
     return info
+
+
+async def _begin(bus: Bus, path: str, ask: dict[str, Any]) -> dict[str, Any]:
+    """A cluster that has just started, or is busy, takes a while to see all of its servers."""
+    for _ in range(_PATIENCE):
+        try:
+            return await api(bus, path, ask, timeout=_SILENCE)
+        except JetStreamError as error:
+            if error.err_code != _NO_PEERS:
+                raise
+        await asyncio.sleep(1.0)
+    return await api(bus, path, ask, timeout=_SILENCE)
 
 
 def _check(answer: Message) -> dict[str, Any]:
