@@ -121,6 +121,14 @@ _MESH = (
         "tenants (pull consumer `tenants-schedules`)",
         "TIMERS",
     ),
+    Row(
+        "tenant._<number>.<service>._knock",
+        "nudge",
+        "empty; no tenant's, gone after a second",
+        "the service",
+        "one lane of the service",
+        "JOURNAL",
+    ),
     Row("_MESH.<user key>.>", "answer", "any", "any worker", "that user's connections", ""),
     Row(
         "platform.alive.<service>",
