@@ -21,7 +21,7 @@ KINDS: Mapping[str, tuple[tuple[str, ...], float]] = {
     "pause": (("worker", "worker", "router"), 3.0),
     "cut": (("worker", "router"), 2.0),
     "restart": (("worker", "router", "tenants"), 2.0),
-    "roll": (("worker", "router"), 1.0),
+    "roll": (("router", "worker"), 1.0),
     "replay": (("tenant",), 2.0),  # no fault, but what happens while there are some
 }
 NONE = "none"
@@ -53,10 +53,14 @@ def plan(
     known = [kind for kind in KINDS if not kinds or kind in kinds]
     weights = [KINDS[kind][1] for kind in known]
     faults: list[Fault] = []
+    rolls = 0
     at = 1.0 + dice.expovariate(1 / PAUSE)
     while at < seconds and known:
         kind = dice.choices(known, weights)[0]
         role = dice.choice(KINDS[kind][0])
+        if kind == "roll":  # in turn, so that a short run has both
+            role = KINDS[kind][0][rolls % 2]
+            rolls += 1
         target = role if kind == "roll" else dice.choice(sorted(targets.get(role) or [""]))
         longer = kind in {"suspend", "pause", "hang-nats"} and dice.random() < 0.4
         lasts = round(dice.uniform(*(_LONG if longer else _SHORT)), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 
 import msgspec
 import nats.errors
@@ -18,7 +19,7 @@ from chaos.world import World
 PATIENCE = 90.0
 """How long after the faults a command may wait for its acknowledgement, seconds."""
 
-_TIMEOUT = 2.0
+_TIMEOUT, _LONG_TIMEOUT = 2.0, 15.0
 _KINDS = {"plain": 82.0, "slow": 4.0, "flaky": 6.0, "later": 6.0, "reject": 1.0, "poison": 1.0}
 _LOOSE = 0.1
 """How many commands go to the action whose messages have no order."""
@@ -28,19 +29,23 @@ _ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError, Value
 class Producer:
     """Sends commands of one tenant, the next one when the last was acknowledged."""
 
-    def __init__(self, tenant: str, name: str, dice: random.Random, *, whole: bool) -> None:
+    def __init__(
+        self, tenant: str, name: str, dice: random.Random, *, whole: bool, timeout: float
+    ) -> None:
         self.sent: list[Sent] = []
-        self.tries = 0
+        self.failures: Counter[str] = Counter()
+        """Publishes that were not acknowledged, by what came instead."""
         self.given_up = ""
         """The command that never was acknowledged, if any."""
         self._tenant = tenant
         self._name = name
         self._dice = dice
         self._whole = whole
+        self._timeout = timeout
 
     async def run(self, client: Client, stop: asyncio.Event, pause: float) -> None:
         """Send until `stop` is set and the last is acknowledged; `pause` seconds in the mean."""
-        stream = client.jetstream(timeout=_TIMEOUT)
+        stream = client.jetstream(timeout=self._timeout)
         sequence = 0
         await asyncio.sleep(self._dice.uniform(0, pause))
         while not stop.is_set():
@@ -69,14 +74,14 @@ class Producer:
         body, patience = msgspec.json.encode(task), 0.0
         action = "loose" if self._whole and self._dice.random() < _LOOSE else "do"
         while patience < PATIENCE:
-            self.tries += 1
             try:
                 ack = await stream.publish(
                     f"tenant.{self._tenant}.chaos.{action}",
                     body,
                     headers={"Nats-Msg-Id": f"{self._tenant}-{self._name}-{task.sequence}"},
                 )
-            except _ERRORS:
+            except _ERRORS as error:
+                self.failures[f"{type(error).__name__}: {error}"[:120]] += 1
                 pause = self._dice.uniform(0.1, 0.6)
                 await asyncio.sleep(pause)
                 patience += (pause + _TIMEOUT / 2) * stop.is_set()
@@ -90,7 +95,7 @@ class Producer:
 class Producers:
     """All of them, each tenant's on one connection."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, *, patient: bool) -> None:
         self._world = world
         self.all = [
             Producer(
@@ -98,6 +103,8 @@ class Producers:
                 f"p{number}",
                 random.Random(f"{seed}/{tenant}/{number}"),
                 whole=world.whole,
+                # Where none may fail, a machine that is busy must not look like one that loses.
+                timeout=_LONG_TIMEOUT if patient else _TIMEOUT,
             )
             for tenant in world.size.names()
             for number in range(world.size.producers)
@@ -127,6 +134,6 @@ class Producers:
         return [sent for producer in self.all for sent in producer.sent]
 
     @property
-    def tries(self) -> int:
-        """How many publishes that took."""
-        return sum(producer.tries for producer in self.all)
+    def failures(self) -> Counter[str]:
+        """Publishes that were not acknowledged, by what came instead."""
+        return sum((producer.failures for producer in self.all), Counter())

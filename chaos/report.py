@@ -29,7 +29,8 @@ class Report:
     """How long it took after the faults until nothing was left to do; None if it never was."""
     folder: str
     """Where logs and streams are, if they were kept."""
-    publishes: int
+    failures: dict[str, int]
+    """Publishes that were not acknowledged and came again, by what came instead."""
     faults: dict[str, int]
     figures: dict[str, int]
     findings: list[Finding] = field(default_factory=list)
@@ -49,7 +50,10 @@ class Report:
         """As text."""
         figures = Table(title=f"chaos, seed {self.seed}", show_header=False)
         took = "never" if self.settled is None else f"{self.settled:.1f} s"
-        rows: list[tuple[str, Any]] = [("publishes", self.publishes), *self.figures.items()]
+        rows: list[tuple[str, Any]] = [
+            ("failed publishes", sum(self.failures.values())),
+            *self.figures.items(),
+        ]
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         rows += [("faults", faults or "none"), ("settled after", took)]
         rows += [("findings", len(self.findings))]

@@ -37,6 +37,11 @@ class Options:
     kinds: tuple[str, ...] = ()
     keep: Path | None = None
 
+    @property
+    def gentle(self) -> bool:
+        """Whether nothing happens but what no tenant may notice."""
+        return bool(self.kinds) and GENTLE.issuperset(self.kinds)
+
     def command(self) -> str:
         """The command line that repeats the run."""
         size = self.size
@@ -63,7 +68,7 @@ class _Run:
         self._options = options
         self._world = world
         self._say = say
-        self._producers = Producers(world, options.seed)
+        self._producers = Producers(world, options.seed, patient=options.gentle)
         faults = plan(options.seed, options.seconds, world.targets(), options.kinds)
         self._faults = Faults(world, faults)
         _note(world.folder / "plan.json", [fault._asdict() for fault in faults])
@@ -106,9 +111,9 @@ class _Run:
 
     def _refused(self) -> Iterator[Finding]:
         """Publishes that failed although nothing happened but what must fail none."""
-        failed = self._producers.tries - len(self._producers.sent)
-        if failed and self._options.kinds and GENTLE.issuperset(self._options.kinds):
-            yield Finding("refused", "", f"{failed} publishes failed during a rolling deploy")
+        if self._options.gentle:
+            for why, count in self._producers.failures.items():
+                yield Finding("refused", "", f"{count} publishes failed: {why}")
 
     async def _judge(self, client: Client, settled: float | None, failed: list[Finding]) -> Report:
         self._say("reading")
@@ -134,7 +139,7 @@ class _Run:
             seconds=options.seconds,
             settled=settled,
             folder="",
-            publishes=self._producers.tries,
+            failures=dict(self._producers.failures),
             faults=dict(self._faults.done),
             figures=verdict.figures,
             findings=findings,
