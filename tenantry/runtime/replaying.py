@@ -19,7 +19,7 @@ import structlog
 from tenantry import streams, subjects
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery, StoredMessage
-from tenantry.bus.scan import scan
+from tenantry.bus.reading import AHEAD, read
 from tenantry.errors import LaneLost, Rejection
 from tenantry.messages import UNDER_WAY, Cursor, Replay
 from tenantry.runtime.attempts import Outcome
@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 _SAVE = 0.5
 _TRIES = 3
 _TOLD = 20
-_AHEAD = 0.01
+_FINE = 0.005
+"""A pause shorter than this is not made, seconds."""
+_LATE = 0.05
+"""What a limited replay may make up for, seconds: not a burst after each delay."""
+_SPAN = 0.02
+_LEAST = 8
 
 log = structlog.get_logger("tenantry.replay")
 
@@ -80,9 +85,7 @@ class Replaying:
         assert replay is not None  # noqa: S101  (`is_due` has said so)
         self._replay = replay
         self._tally = _Tally.of(replay)
-        self._began = time.monotonic()
-        self._count = 0
-        self._saved = self._began
+        self._due = self._saved = time.monotonic()
 
     async def run(self) -> None:
         """Carry it on until it is done, cancelled, or not ours any more."""
@@ -202,13 +205,14 @@ class Replaying:
     # --- its messages --------------------------------------------------------------------------
 
     async def _go_through(self, end: int) -> None:
-        read = scan(
+        reading = read(
             self._lane.bus,
             streams.JOURNAL,
             subjects.stored_of(self._tenant),
             first=self._tally.next,
+            ahead=self._ahead(),
         )
-        async with aclosing(read) as messages:
+        async with aclosing(reading) as messages:
             async for message in messages:
                 if message.seq >= end:
                     break
@@ -220,6 +224,11 @@ class Replaying:
                     await self._change()
         self._tally.next = max(self._tally.next, end)
         await self._change()
+
+    def _ahead(self) -> int:
+        """A slow replay reads little at once: the arrival of many is felt by whoever else works."""
+        rate = self._replay.rate
+        return min(AHEAD, max(_LEAST, int(rate * _SPAN))) if rate else AHEAD
 
     def _is_cancelled(self) -> bool:
         row = self._lane.replays.of(self._tenant)
@@ -267,11 +276,12 @@ class Replaying:
 
     async def _keep_pace(self) -> None:
         """Not more than the rate that was asked for."""
-        self._count += 1
-        if self._replay.rate:
-            due = self._began + self._count / self._replay.rate
-            if (ahead := due - time.monotonic()) > _AHEAD:
-                await asyncio.sleep(ahead)
+        if not self._replay.rate:
+            return
+        now = time.monotonic()
+        self._due = max(self._due + 1 / self._replay.rate, now - _LATE)
+        if self._due - now > _FINE:
+            await asyncio.sleep(self._due - now)
 
     @property
     def _cursor(self) -> Cursor:
