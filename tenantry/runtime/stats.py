@@ -33,4 +33,7 @@ class Stats:
 
     def of(self, name: str) -> ActionStats:
         """The counts of `<service>.<action>`."""
-        return self.actions.setdefault(name, ActionStats())
+        found = self.actions.get(name)
+        if found is None:
+            found = self.actions[name] = ActionStats()
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from tenantry.messages import Empty, Kind
 from tenantry.service.retry import Retry
 from tenantry.wire.codec import Decoder, classes
 
-Function = Callable[..., Awaitable[Any]]
+Function = Callable[..., Coroutine[Any, Any, Any]]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -47,10 +47,11 @@ class Handler:
     returns: tuple[type, ...] = (object,)
     """Classes of which an answer is an instance."""
 
-    @property
-    def name(self) -> str:
-        """`<service>.<action>`."""
-        return f"{self.service}.{self.action}"
+    name: str = field(init=False)
+    """`<service>.<action>`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.service}.{self.action}")
 
     def check_output(self, result: Any) -> None:
         """Raise TypeError where a handler returns something else than it declares."""

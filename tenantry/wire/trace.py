@@ -31,6 +31,7 @@ _TRACEPARENT = re.compile(
 )
 _FLAGS = 0x03
 """Sampled, and the trace id is random: all that versions so far give a meaning to."""
+_PLAIN = frozenset({"00", "01", "02", "03"})
 
 _MAX_STATE = 512
 _rng = random.SystemRandom()
@@ -72,13 +73,17 @@ def extract(headers: Mapping[str, str] | None) -> Trace | None:
     if headers is None or value is None or len(value) > 128:
         return None
     match = _TRACEPARENT.fullmatch(value)
-    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
+    if match is None:
         return None
-    if match[2] == "0" * 32 or match[3] == "0" * 16:
+    version, trace_id, span_id, flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest):
+        return None
+    if trace_id == "0" * 32 or span_id == "0" * 16:
         return None
     state = headers.get(names.TRACESTATE, "")
-    flags = f"{int(match[4], 16) & _FLAGS:02x}"
-    return Trace(match[2], match[3], flags, state if len(state) <= _MAX_STATE else "")
+    if flags not in _PLAIN:
+        flags = f"{int(flags, 16) & _FLAGS:02x}"
+    return Trace(trace_id, span_id, flags, state if len(state) <= _MAX_STATE else "")
 
 
 class Span:
@@ -107,7 +112,7 @@ class Span:
 
 def enabled() -> bool:
     """Whether the program has set up an OpenTelemetry SDK."""
-    return not isinstance(otel.get_tracer_provider(), ProxyTracerProvider)
+    return type(otel.get_tracer_provider()) is not ProxyTracerProvider
 
 
 def span(
