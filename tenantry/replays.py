@@ -17,10 +17,10 @@ import msgspec
 from tenantry import rows, subjects
 from tenantry.bus import Bucket, Bus, Table, api
 from tenantry.bus.jetstream import get_batch
-from tenantry.bus.scan import scan
+from tenantry.bus.scan import find, scan
 from tenantry.context.state import BUCKET as STATE
 from tenantry.context.state import keys_of, prefix
-from tenantry.errors import BadMessage, Conflict, NotFound
+from tenantry.errors import BadMessage, Conflict, NotFound, Unavailable
 from tenantry.messages import UNDER_WAY, Cursor, Declaration, Replay
 from tenantry.streams import JOURNAL
 from tenantry.wire import headers
@@ -73,23 +73,9 @@ class Replays:
         :class:`Conflict` where one runs, :class:`NotFound` for a service that is not known,
         :class:`BadMessage` for what it can't do.
         """
-        declared = await self.declaration(service)
-        if not declared.replays:
-            raise BadMessage(
-                f"{service} {declared.version} declares nothing replayable",
-                hint="an author writes `replayable=True` where a handler may run again",
-            )
-        if unknown := sorted(set(actions) - set(declared.replays)):
-            raise BadMessage(
-                f"{service} can't replay {', '.join(unknown)}",
-                hint=f"it declares replayable: {', '.join(declared.replays)}",
-            )
-        if until and until <= max(since, 1):
-            raise BadMessage(f"from {since} until {until} there is nothing")
-        if reset and not declared.resets:
-            raise BadMessage(
-                f"{service} {declared.version} has no reset hook", hint="declare one, or leave it"
-            )
+        declared = await self.check(
+            tenant, service, since=since, until=until, actions=actions, skip=skip, reset=reset
+        )
         if reset is None:
             reset = declared.resets and not since
         wanted = Replay(
@@ -118,6 +104,60 @@ class Replays:
 
         await self._rows(service).change(tenant, write)
         return wanted
+
+    async def check(
+        self,
+        tenant: str,
+        service: str,
+        *,
+        since: int = 0,
+        until: int = 0,
+        actions: Sequence[str] = (),
+        skip: Sequence[int] = (),
+        reset: bool | None = None,
+    ) -> Declaration:
+        """What the service declares; raises as :meth:`ask` does, and asks for nothing."""
+        declared = await self.declaration(service)
+        if not declared.replays:
+            raise BadMessage(
+                f"{service} {declared.version} declares nothing replayable",
+                hint="an author writes `replayable=True` where a handler may run again",
+            )
+        if unknown := sorted(set(actions) - set(declared.replays)):
+            raise BadMessage(
+                f"{service} can't replay {', '.join(unknown)}",
+                hint=f"it declares replayable: {', '.join(declared.replays)}",
+            )
+        if until and until <= max(since, 1):
+            raise BadMessage(f"from {since} until {until} there is nothing")
+        end = await self.end()
+        if since >= end:
+            raise BadMessage(f"the journal ends at {end - 1}: from {since} on there is nothing")
+        if until > end:
+            raise BadMessage(
+                f"the journal ends at {end - 1}: it has not come to {until} yet",
+                hint="see `tenantry journal TENANT --last 1` for where it is",
+            )
+        for seq in skip:
+            found = await find(self._bus, JOURNAL, seq)
+            if found is None or subjects.parse_stored(found.subject).tenant != tenant:
+                raise BadMessage(
+                    f"the journal has no message of {tenant} at {seq}, so none can be left out",
+                    hint=f"`tenantry journal {tenant}` shows the sequences",
+                )
+        if reset and not declared.resets:
+            raise BadMessage(
+                f"{service} {declared.version} has no reset hook", hint="declare one, or leave it"
+            )
+        return declared
+
+    async def runs(self, service: str) -> bool:
+        """Whether any replica of a service answers now."""
+        try:
+            await self._bus.call(f"$SRV.PING.{service}")
+        except Unavailable:
+            return False
+        return True
 
     async def cancel(self, tenant: str, service: str) -> Replay:
         """Ask for its end; what it has done stays done. Raises :class:`NotFound`.

@@ -12,11 +12,12 @@ from cyclopts import Parameter
 from tenantry import subjects
 from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
+from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
-from tenantry.cli.replay import Rate, Skip, Yes, asker, sequence, watch
+from tenantry.cli.replay import Rate, Skip, Yes, asker, must_run, sequence, watch
 from tenantry.cli.usage import UsageError
 from tenantry.errors import Conflict, NotFound, TenantryError
-from tenantry.messages import Replay
+from tenantry.messages import Replay, Tenant, TenantRef
 from tenantry.replays import Difference, Replays
 
 _SHOWN = 60
@@ -102,12 +103,16 @@ async def _ask(
 ) -> list[Replay]:
     """Ask every service; where one refuses, none is left running."""
     asked: list[Replay] = []
-    async with await at.connect("control") as bus:
-        replays = Replays(bus)
+    async with control(at) as mesh:
+        await mesh.call("show", TenantRef(id=tenant), Tenant)
+        replays = Replays(mesh.bus)
         names = services or await replays.recoverable()
         if not names:
             raise NotFound("no service declares anything replayable")
         end = await sequence(replays, until)
+        for name in names:
+            await replays.check(tenant, name, until=end, skip=skip)
+            await must_run(replays, name)
         try:
             for name in names:
                 asked.append(  # noqa: PERF401  (what was asked before one refuses must be known)
@@ -139,6 +144,9 @@ async def _cancel(replays: Replays, asked: Replay) -> None:
         await replays.cancel(asked.tenant, asked.service)
     except NotFound:
         return  # it has ended by itself
+    if not await replays.runs(asked.service):
+        output.note(f"{asked.service} does not run: its recovery ends as soon as it does")
+        return
     async for _ in replays.follow(asked, frozenset()):
         pass
     await replays.discard(asked)
@@ -170,8 +178,9 @@ async def _ended(replays: Replays, replay: Replay) -> Any:
 def _go_back(at: Connection, tenant: str, services: Sequence[str], form: output.Format) -> int:
     async def go() -> list[str]:
         gone = []
-        async with await at.connect("control") as bus:
-            replays = Replays(bus)
+        async with control(at) as mesh:
+            await mesh.call("show", TenantRef(id=tenant), Tenant)
+            replays = Replays(mesh.bus)
             for name in services or await replays.recoverable():
                 if services or (await replays.cursor(tenant, name)).former is not None:
                     await replays.back(tenant, name)

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import platform
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -18,8 +18,8 @@ from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
-from tenantry.errors import NotFound
-from tenantry.messages import Replay, Tenant, TenantRef
+from tenantry.errors import NotFound, Unavailable
+from tenantry.messages import UNDER_WAY, Replay, Tenant, TenantRef
 from tenantry.replays import Count, Replays
 
 RATE = 1_000.0
@@ -93,7 +93,17 @@ def start(
     subjects.check_name(service, "service")
     names = [name for each in actions for name in each.split(",")]
     first, last, counts, clears, lost = loop.run(
-        _plan(at, tenant, service, (since, until), reset, dry_run)
+        _plan(
+            at,
+            tenant,
+            service,
+            (since, until),
+            count=dry_run,
+            wait=not detach,
+            actions=names,
+            skip=skip,
+            reset=reset,
+        )
     )
     if dry_run:
         return _print_plan(counts, names, form)
@@ -134,8 +144,10 @@ def list_(
     """List the last replay or recovery of each tenant and service: who asked, what it did."""
 
     async def get() -> list[Replay]:
-        async with await at.connect("control") as bus:
-            return await Replays(bus).all()
+        async with control(at) as mesh:
+            if tenant is not None:
+                await mesh.call("show", TenantRef(id=tenant), Tenant)
+            return await Replays(mesh.bus).all()
 
     found = [each for each in loop.run(get()) if tenant in (None, each.tenant)]
     print_replays(found, form)
@@ -173,6 +185,9 @@ def cancel(
         async with await at.connect("control") as bus:
             replays = Replays(bus)
             asked = await replays.cancel(tenant, service)
+            if asked.state in UNDER_WAY and not await replays.runs(service):
+                output.note(f"{service} does not run: this ends as soon as it does")
+                return asked
             last = [each async for each in replays.follow(asked, frozenset())][-1]
             if last.generation is not None and last.state == "cancelled":
                 await replays.discard(last)
@@ -189,15 +204,22 @@ async def _plan(
     tenant: str,
     service: str,
     span: tuple[str | None, str | None],
-    reset: bool | None,
+    *,
     count: bool,
+    wait: bool,
+    reset: bool | None,
+    **options: Any,
 ) -> tuple[int, int, list[Count], bool, str]:
     """The range as sequences, what is in it, whether the state is cleared, and what is missing."""
     async with control(at) as mesh:
         known = await mesh.call("show", TenantRef(id=tenant), Tenant)
         replays = Replays(mesh.bus)
-        declared = await replays.declaration(service)
         first, last = [await sequence(replays, each) for each in span]
+        declared = await replays.check(
+            tenant, service, since=first, until=last, reset=reset, **options
+        )
+        if wait and not count:
+            await must_run(replays, service)
         clears = reset if reset is not None else declared.resets and not first
         lost = ""
         begins = await replays.begins(tenant)
@@ -214,6 +236,15 @@ async def _plan(
                 progress=tell,
             )
         return first, last, counts, bool(clears), lost
+
+
+async def must_run(replays: Replays, service: str) -> None:
+    """Raise :class:`Unavailable` where nobody would begin: it could be waited for in vain."""
+    if not await replays.runs(service):
+        raise Unavailable(
+            f"{service} does not run, and only it can do this",
+            hint="start it; `tenantry services` shows what runs",
+        )
 
 
 def _missing(tenant: Tenant, begins: float) -> str:
