@@ -22,7 +22,7 @@ from tenantry import streams, subjects
 from tenantry.bus import Message
 from tenantry.bus.jetstream import Delivery, StoredMessage
 from tenantry.bus.scan import scan
-from tenantry.errors import JetStreamError, LaneLost, Rejection
+from tenantry.errors import JetStreamError, LaneLost, Rejection, UnknownAction
 from tenantry.messages import Cursor
 from tenantry.runtime.attempts import Outcome, about
 from tenantry.runtime.replaying import Replaying, is_due
@@ -85,6 +85,7 @@ class Behind:
     # --- inside --------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        found = self._lane.cursors.of(self._tenant)
         while not self._leaving and self._lane.ready():
             try:
                 if self._replay_is_due():
@@ -93,6 +94,7 @@ class Behind:
                 row = self._lane.cursors.of(self._tenant)
                 if not row.behind:
                     return
+                row = _anew(row) if row is found else row
                 if await self._pause(row.retry_at - time.time()):
                     continue
                 if await self._read(row):
@@ -281,3 +283,10 @@ class Behind:
                 code=why.code,
             )
         )
+
+
+def _anew(row: Cursor) -> Cursor:
+    """A row as we found it: what an older version did not know need not wait for us."""
+    if row.code != UnknownAction.code:
+        return row
+    return msgspec.structs.replace(row, failed=0, retry_at=0.0)
