@@ -82,6 +82,7 @@ class Lane:
         self._tell_lost = lost
         self.tenants = Tenants(self)
         self._alone: set[asyncio.Task[None]] = set()
+        self._finishing: list[asyncio.Task[None]] = []
         self._live: dict[str, Message] = {}
         self._done: dict[int, None] = {}
         """The latest sequences that were settled: their acknowledgement may get lost."""
@@ -164,11 +165,16 @@ class Lane:
         running = [*self._alone, *self.tenants.leave()]
         if running:
             loop = asyncio.get_running_loop()
+            self._finishing = running
             _, late = await asyncio.wait(running, timeout=max(0.0, deadline - loop.time()))
-            for task in late:
-                task.cancel()
+            self.cut_off()
             if late:
                 await asyncio.wait(late, timeout=2.0)
+
+    def cut_off(self) -> None:
+        """End what is still waited for while the lane is left."""
+        for task in self._finishing:
+            task.cancel()
 
     def made_anew(self) -> None:
         """The consumer was gone and delivers from the start again: what it delivers is new."""

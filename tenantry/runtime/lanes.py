@@ -89,6 +89,10 @@ class Lanes:
         self._until = deadline
         self.changed()
         if self._tasks:
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            _, late = await asyncio.wait(self._tasks, timeout=left)
+            for lane in self._lanes if late else ():
+                lane.cut_off()  # it was left for another replica before, with more time than this
             await asyncio.wait(self._tasks)
 
     def _owner(self, index: int) -> str:
