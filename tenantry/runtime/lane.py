@@ -36,6 +36,7 @@ _SLOTS = 16
 _SETTLE = 0.2
 _POLL = 0.1
 _GATHER = 2.0
+_SURE = 2
 _MOST = 256
 _AGAIN = 0.5
 _KNOCK = 2.0
@@ -274,17 +275,20 @@ class Lane:
         """
         ordered = all(handler.ordered for handler in self.handlers.values())
         patience = journal.ACK_WAIT + (journal.HOLD if ordered else 0.0) + _GATHER
-        began = time.monotonic()
+        began, complete = time.monotonic(), 0
         self._missing = dropped
         while (waited := time.monotonic() - began) < patience:
             self.wake()
             await asyncio.sleep(_SETTLE)
+            # Before the server counts: what comes meanwhile is in its count, not in ours.
+            ours = len({Delivery.of(message).seq for message in self._live.values()})
             try:
                 outstanding = await self.consumer.outstanding()
             except (Rejection, JetStreamError):
                 began = time.monotonic()
                 continue
-            if outstanding <= len(self._live):
+            complete = complete + 1 if outstanding <= ours else 0
+            if complete and (not outstanding or complete == _SURE):
                 return
             if waited > journal.ACK_WAIT:
                 self._missing = min(outstanding, _MOST)

@@ -192,6 +192,9 @@ class Tenants:
             log.warning("place not noted", tenant=tenant.name, seq=seq, why=str(error))
             self._lane.drop(message)
             return
+        if not self._lane.cursors.of(tenant.name).behind:
+            # Handled when it was apart, most likely. If not, this is where it would be lost.
+            log.warning("passed over", **about(message, seq))
         tenant.passed = max(tenant.passed, seq)
         await self._lane.settle(message)
         self.look(tenant.name)
