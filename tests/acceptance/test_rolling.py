@@ -175,3 +175,25 @@ async def test_replacing_every_process_under_load_fails_nothing(
     assert not sum((each.refused for each in load), Counter())
     assert min(each.answered for each in load) > 100
     assert [each.written for each in load] == [list(range(each.stored)) for each in load]
+
+
+@pytest.mark.slow
+async def test_a_new_version_and_the_way_back_under_load_fail_nothing(
+    nats_backend: NatsServers, tmp_path: Path
+) -> None:
+    async with fleet(nats_backend(OperatorHome.create), tmp_path) as deployment:
+        newer = DIARY.replace("1.0.0", "1.1.0").replace(
+            '@service.command("write", public=True)',
+            '@service.command("erase")\n@service.command("write", public=True, timeout=5.0)',
+        )
+        deployment.write("diary", DIARY)
+        deployment.write("diary_newer", newer)
+        deployment.write("desk", DESK)
+        for target in ("router", "desk:service"):
+            await deployment.start(target)
+        old = await deployment.start("diary:service")
+        async with customers(deployment, TENANTS) as load:
+            new = await deployment.replace(old, "diary_newer:service")
+            await deployment.replace(new, "diary:service")
+    assert not sum((each.refused for each in load), Counter())
+    assert [each.written for each in load] == [list(range(each.stored)) for each in load]
