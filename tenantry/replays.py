@@ -20,7 +20,7 @@ from tenantry.bus.jetstream import get_batch
 from tenantry.bus.scan import find, scan
 from tenantry.context.state import BUCKET as STATE
 from tenantry.context.state import keys_of, prefix
-from tenantry.errors import BadMessage, Conflict, NotFound, Unavailable
+from tenantry.errors import BadMessage, Conflict, DeadlineExceeded, NotFound, Unavailable
 from tenantry.messages import UNDER_WAY, Cursor, Declaration, Replay
 from tenantry.streams import JOURNAL
 from tenantry.wire import headers
@@ -154,8 +154,8 @@ class Replays:
     async def runs(self, service: str) -> bool:
         """Whether any replica of a service answers now."""
         try:
-            await self._bus.call(f"$SRV.PING.{service}")
-        except Unavailable:
+            await self._bus.call(f"$SRV.PING.{service}", timeout=3.0)
+        except (Unavailable, DeadlineExceeded):
             return False
         return True
 

@@ -243,7 +243,7 @@ async def must_run(replays: Replays, service: str) -> None:
     if not await replays.runs(service):
         raise Unavailable(
             f"{service} does not run, and only it can do this",
-            hint="start it; `tenantry services` shows what runs",
+            hint="start it, or name others with --service; `tenantry services` shows what runs",
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +182,26 @@ def test_a_service_that_does_not_run(books: Shop, shop: Cli) -> None:
         "recover", books.tenant, "--until", "2", *arguments
     )
     assert books.cli.ok("replay", "list", books.tenant, "-o", "json").json == []
+
+
+def test_a_replay_of_a_service_that_hangs_is_cancelled_once_it_wakes(
+    books: Shop, shop: Cli
+) -> None:
+    books.replay("--rate", "0.2", "--detach")
+    soon(lambda: state(books) == "running")
+    hung = shop.child("ledger")["pid"]
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        done = books.cli.ok("replay", "cancel", books.tenant, "--service", "ledger")
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    assert done.err == "ledger does not run: this ends as soon as it does\n"
+    soon(lambda: state(books) == "cancelled")
+
+
+def state(books: Shop) -> str:
+    (row,) = books.cli.ok("replay", "list", books.tenant, "-o", "json").json
+    return str(row["state"])
 
 
 # --- recovery -------------------------------------------------------------------------------------
