@@ -17,6 +17,7 @@ from cyclopts import App, Group, Parameter
 from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
+from tenantry.cli.journal import check_known
 from tenantry.cli.options import Output
 from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
@@ -235,10 +236,12 @@ def _time(text: str, now: float) -> float:
 
 
 async def _selected(at: Connection, which: Selection) -> list[Letter]:
-    async def select(letters: Letters) -> list[Letter]:
-        return [msgspec.structs.replace(letter, body=b"") async for letter in letters.select(which)]
-
-    return await _with(at, select)
+    async with await at.connect("control") as bus:
+        read = Letters(bus).select(which)
+        found = [msgspec.structs.replace(letter, body=b"") async for letter in read]
+        if not found and which.tenant is not None:  # one that was deleted may have left some
+            await check_known(bus, which.tenant)
+        return found
 
 
 async def _with(at: Connection, work: Callable[[Letters], Coroutine[Any, Any, T]]) -> T:

@@ -117,6 +117,8 @@ def point(text: str | None) -> Point:
 async def limited(bus: Bus, wanted: Selection, since: Point, until: Point) -> Selection | None:
     """The selection between two points; None where nothing can lie there."""
     first, end = since.seq or 1, until.seq if until.seq is not None else 0
+    if since.seq is not None and until.seq is not None and until.seq <= since.seq:
+        raise UsageError(f"from {since.seq} until {until.seq} there is nothing")
     if since.time is not None:
         found = await first_at(bus, wanted.tenant, since.time)
         if found is None:

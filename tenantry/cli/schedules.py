@@ -15,6 +15,7 @@ from tenantry.bus import jetstream as js
 from tenantry.cli import connection, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
+from tenantry.cli.journal import check_known
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.errors import JetStreamError, NotFound, SetupError
@@ -152,7 +153,10 @@ async def _bus(at: Connection) -> AsyncIterator[Bus]:
 
 async def _find(at: Connection, tenant: str, service: str) -> list[Schedule]:
     async with _bus(at) as bus:
-        return await schedules.find(bus, tenant, service)
+        found = await schedules.find(bus, tenant, service)
+        if not found and tenant != "*":  # one that was deleted may have left some
+            await check_known(bus, tenant)
+        return found
 
 
 async def _get(at: Connection, tenant: str, id: str) -> Kept:  # noqa: A002

@@ -229,3 +229,9 @@ def test_names_that_can_not_be(mesh: Cli) -> None:
 @pytest.mark.parametrize("text", ["soon", "4711"])
 def test_what_is_no_time(mesh: Cli, text: str) -> None:
     assert text in mesh.misused("dead", "list", "--since", text)
+
+
+@pytest.mark.parametrize("verb", ["list", "redrive", "drop"])
+def test_a_tenant_that_does_not_exist(mesh: Cli, verb: str) -> None:
+    error = mesh.fails("dead", verb, "--tenant", "nobody")
+    assert error.startswith("not_found: no tenant 'nobody'")

@@ -114,3 +114,8 @@ def test_a_tenant_may_be_named_like_a_command(mesh: Cli) -> None:
     mesh.ok("tenants", "create", "export")
     found = mesh.ok("journal", "read", "export", "-o", "json").out
     assert "tenant_provisioned" in found
+
+
+def test_a_range_that_ends_before_it_begins(mesh: Cli) -> None:
+    error = mesh.misused("journal", "acme", "--since", "5", "--until", "3")
+    assert error == "usage: from 5 until 3 there is nothing"

@@ -186,3 +186,7 @@ def test_a_mesh_that_keeps_none_yet_is_told(cli: Cli, tmp_path: Path) -> None:
         asyncio.run(take_away())
         error = Inside(tmp_path).fails("schedules", "list")
     assert error.startswith("setup: this mesh keeps no schedules yet (start its tenants worker")
+
+
+def test_a_tenant_that_does_not_exist_has_no_schedules(mesh: Cli) -> None:
+    assert mesh.fails("schedules", "list", "nobody").startswith("not_found: no tenant 'nobody'")
