@@ -214,7 +214,7 @@ class Behind:
             return True
         if handler is None:
             return await self._unknown(message, name)
-        if not handler.ordered:
+        if self._lane.is_free(handler, message.seq):
             return True  # the lane itself delivers those
         failed = row.failed if row.next == message.seq else 0
         delivery = Delivery(failed + 1, message.seq, message.time, 0)

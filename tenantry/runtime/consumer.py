@@ -36,6 +36,16 @@ class Consumer:
         """How many messages are delivered and not acknowledged."""
         return int((await self.info())["num_ack_pending"])
 
+    async def mark(self, names: frozenset[str]) -> int:
+        """Note that no order binds these actions from now on; returns the last it still may."""
+        info = await self.info()
+        config, kept = info["config"], journal.Unordered.of(info["config"])
+        if not names <= kept.names:
+            kept = journal.Unordered(names, int(info["delivered"]["stream_seq"]))
+            config["metadata"] = {**config.get("metadata", {}), **kept.metadata()}
+            await js.ensure_consumer(self._bus, streams.JOURNAL, config)
+        return kept.mark
+
     async def pinned(self) -> str:
         """The pin that the server has given to some reader of this lane, if any."""
         with contextlib.suppress(Rejection, JetStreamError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenantry import subjects
 from tenantry.bus import Bus
@@ -28,6 +28,7 @@ HOLD = PIN_TIMEOUT - 1.0
 """For so long after a pull that the server has noticed the lane is certainly ours, seconds."""
 
 _KNOCK = "_knock"
+_UNORDERED, _MARK = "tenantry.unordered", "tenantry.mark"
 _SECOND = 1_000_000_000
 
 
@@ -36,8 +37,34 @@ def lane_name(service: str, partition: int) -> str:
     return f"{service}-{partition}"
 
 
+class Unordered(NamedTuple):
+    """Which actions no order binds, and since when, as a lane's consumer remembers it.
+
+    A message up to `mark` may have been passed over as one of a tenant apart, by a version that
+    still declared its action ordered: so it goes in order still.
+    """
+
+    names: frozenset[str] = frozenset()
+    mark: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Unordered:
+        """Read it from a consumer's configuration."""
+        metadata = config.get("metadata") or {}
+        names = metadata.get(_UNORDERED, "").split()
+        return cls(frozenset(names), int(metadata.get(_MARK, "0")))
+
+    def metadata(self) -> dict[str, str]:
+        """As the consumer keeps it."""
+        return {_UNORDERED: " ".join(sorted(self.names)), _MARK: str(self.mark)}
+
+
 def lane_config(
-    service: str, version: str, partition: int, names: Iterable[tuple[str, str]]
+    service: str,
+    version: str,
+    partition: int,
+    names: Iterable[tuple[str, str]],
+    unordered: Unordered | None = None,
 ) -> dict[str, Any]:
     """The consumer of one lane: one partition, and in it the `(service, action)` of `names`.
 
@@ -60,7 +87,7 @@ def lane_config(
         "priority_groups": [GROUP],
         "priority_policy": "pinned_client",
         "priority_timeout": int(PIN_TIMEOUT * _SECOND),
-        "metadata": {"tenantry.version": version},
+        "metadata": {"tenantry.version": version, **(unordered or Unordered()).metadata()},
     }
 
 

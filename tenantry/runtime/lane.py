@@ -69,6 +69,10 @@ class Lane:
         """Whether a newer version has been here: then what we do not know may be for that one."""
         self.names: frozenset[str] = frozenset(service.durable)
         """What the consumer delivers, as `<service>.<action>`."""
+        self.free = frozenset(n for n, each in service.durable.items() if not each.ordered)
+        """The actions that no order binds, …"""
+        self.mark: int | None = 0
+        """… in what comes after this sequence; None where that is to be found out."""
         self.bus = bus
         self.service = service
         self.handlers: Mapping[str, Handler] = service.durable
@@ -211,6 +215,10 @@ class Lane:
         more.setdefault("generation", row.generation)
         return Turn(held, seq=seq, epoch=row.epoch, ordered=ordered, **more)
 
+    def is_free(self, handler: Handler, seq: int) -> bool:
+        """Whether no order binds this message."""
+        return not handler.ordered and seq > (self.mark or 0)
+
     # --- what comes ----------------------------------------------------------------------------
 
     def _receive(self, message: Message) -> None:
@@ -301,6 +309,8 @@ class Lane:
             try:
                 await self.cursors.sync()
                 await self.replays.sync()
+                if self.mark is None:
+                    self.mark = await self.consumer.mark(self.free)
             except (Rejection, JetStreamError, TimeoutError) as error:
                 log.warning("lane waits", consumer=self.consumer.name, why=str(error))
                 await asyncio.sleep(_AGAIN)

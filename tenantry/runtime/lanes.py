@@ -142,17 +142,21 @@ class Lanes:
             if error.err_code != js.CONSUMER_NOT_FOUND:
                 raise
             lane.made_anew()
+            kept = journal.Unordered(lane.free)
         else:
             known = journal.names_of(info["config"])
+            kept = journal.Unordered.of(info["config"])
+            if lane.free <= kept.names:  # else the reader finds out since when they are
+                kept = kept._replace(names=lane.free)
             lane.outdated = _version(info["config"]) > subjects.version_key(version)
             if lane.outdated:
                 version = info["config"]["metadata"]["tenantry.version"]
                 names |= known
             else:
                 names |= {each for each in known if each.startswith(f"{name}.")}
-        lane.names = frozenset(names)
+        lane.names, lane.mark = frozenset(names), kept.mark if lane.free <= kept.names else None
         pairs = [subjects.split_action(each) for each in names]
-        config = journal.lane_config(name, version, lane.partition, pairs)
+        config = journal.lane_config(name, version, lane.partition, pairs, kept)
         await js.ensure_consumer(self._bus, streams.JOURNAL, config)
 
 

@@ -30,6 +30,10 @@ class Unordered:
         """Handle one message once the lane is in order, and say what becomes of it."""
         lane, delivery = self._lane, Delivery.of(message)
         await lane.settled.wait()
+        if not lane.is_free(handler, delivery.seq):
+            lane.let_go(message)
+            lane.tenants.hold(tenant, delivery.seq, message)
+            return
         if not lane.ready():
             lane.let_go(message)
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tenantry import Context, Retry, Service
 from tenantry.bus import Bucket
 from tenantry.letters import Letters, Selection
@@ -112,23 +114,25 @@ async def test_what_runs_for_too_long_does_not_keep_a_worker_that_was_replaced(
     await second.stop()
 
 
-async def test_what_failed_before_is_handled_by_a_version_that_orders_it(
-    mesh: Mesh, acme: Program
+@pytest.mark.parametrize("before", [True, False], ids=["ordered", "unordered"])
+async def test_what_failed_before_is_handled_by_a_version_that_orders_it_otherwise(
+    mesh: Mesh, acme: Program, before: bool
 ) -> None:
-    old = Edition("ordering", "1.0.0", "write", ordered=False)
-    new = Edition("ordering", "1.1.0", "write")
+    name = f"ordering_{before}".lower()
+    old = Edition(name, "1.0.0", "write", ordered=before)
+    new = Edition(name, "1.1.0", "write", ordered=not before)
     old.wrong = "a"
     old.gate.set()
     new.gate.set()
     first = mesh.start(mesh.worker(old.service))
-    await mesh.ready(acme, "ordering.texts")
-    await send(acme, "ordering", ("write", "a"), ("write", "b"), ("write", "c"))
+    await mesh.ready(acme, f"{name}.texts")
+    await send(acme, name, ("write", "a"), ("write", "b"), ("write", "c"))
     await begins(old, "a")
     second = mesh.start(mesh.worker(new.service))
     await first.stop()
 
     async def all_there() -> bool:
-        return sorted(await acme.texts("ordering")) == ["a", "b", "c"]
+        return sorted(await acme.texts(name)) == ["a", "b", "c"]
 
     await eventually(all_there)
     await second.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tenantry import Context, Service
-from tenantry.runtime.journal import lane_config, names_of
+from tenantry.runtime.journal import Unordered, lane_config, names_of
 from tenantry.streams import JournalLimits, journal_config
 
 
@@ -60,7 +60,13 @@ def test_a_lane_gives_up_no_message() -> None:
 
 
 def test_a_lane_says_who_made_it() -> None:
-    assert config()["metadata"] == {"tenantry.version": "1.2.3"}
+    assert config()["metadata"]["tenantry.version"] == "1.2.3"
+
+
+def test_a_lane_remembers_what_is_unordered_and_since_when() -> None:
+    unordered = Unordered(frozenset({"orders.import", "billing.paid"}), 17)
+    assert Unordered.of(lane_config("orders", "1.2.3", 0, [], unordered)) == unordered
+    assert Unordered.of(config()) == Unordered()
 
 
 def test_the_filters_of_a_lane_do_not_depend_on_the_order_of_declaring() -> None:
