@@ -21,7 +21,7 @@ import structlog
 
 from tenantry.cli import main
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 SHOP = ("examples.shop.orders:service", "examples.shop.ledger:service")
 
 
