@@ -282,6 +282,8 @@ class Cursor(Message, frozen=True, kw_only=True):
 
     next: int = 0
     """All of its messages below this sequence of the journal are done with."""
+    since: int = 0
+    """Those from here to `next` were read apart: what the lane brings of them is done."""
     behind: bool = False
     """Whether it is read apart, from `next` on; the lane passes its messages over meanwhile."""
     failed: int = 0

@@ -31,6 +31,8 @@ class Outcome(enum.Enum):
     DONE = "done"
     FAILED = "failed"
     HOPELESS = "hopeless"
+    LATE = "late"
+    """A later message of the tenant has been handled already."""
     LOST = "lost"
     """It is not for this replica any more to say what becomes of the message."""
 
@@ -97,12 +99,11 @@ def _result(task: asyncio.Task[None], turn: Turn, handler: Handler, delivery: De
         task.result()
     except LaneLost:
         return Result(Outcome.LOST)
-    except Superseded:
+    except Superseded as late:
         if not turn.valid:
             return Result(Outcome.LOST)
-        # While the lane is ours nothing later runs before: this one has been handled already.
-        log.warning("handled before", action=handler.name, seq=delivery.seq)
-        return Result(Outcome.DONE)
+        log.warning("comes late", action=handler.name, seq=delivery.seq)
+        return Result(Outcome.LATE, late)
     except Permanent as permanent:
         return Result(Outcome.HOPELESS, permanent.rejection)
     except Rejection as rejection:

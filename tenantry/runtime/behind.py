@@ -161,6 +161,7 @@ class Behind:
             await self._change(
                 lambda row: Cursor(
                     next=self._next,
+                    since=row.since,
                     epoch=row.epoch,
                     generation=row.generation,
                     former=row.former,
@@ -222,7 +223,7 @@ class Behind:
         outcome, why = await self._lane.attempts.run(handler, message, delivery, turn)
         if outcome is Outcome.LOST:
             raise LaneLost("the lane was lost")
-        if why is None:
+        if why is None or outcome is Outcome.LATE:  # read in order: it was handled before a kill
             return True
         if outcome is Outcome.HOPELESS or delivery.attempt >= handler.retry.tries:
             first = row.first_failed if failed else 0.0

@@ -278,11 +278,9 @@ class Lane:
 
         What a former reader had comes again when ACK_WAIT is over, and before anything new; as
         long as that one believes that it holds the lane, it may still say that it is at work. Only
-        time in which the server answers counts: while it does not, nothing can come. What NATS
-        itself holds back (`unordered`) is not waited for.
+        time in which the server answers counts: while it does not, nothing can come.
         """
-        ordered = all(handler.ordered for handler in self.handlers.values())
-        patience = journal.ACK_WAIT + (journal.HOLD if ordered else 0.0) + _GATHER
+        patience = journal.ACK_WAIT + journal.HOLD + _GATHER
         began, complete = time.monotonic(), 0
         self._missing = dropped
         while (waited := time.monotonic() - began) < patience:
@@ -300,8 +298,8 @@ class Lane:
                 return
             if waited > journal.ACK_WAIT:
                 self._missing = min(outstanding, _MOST)
-        if ordered:
-            log.error("not all came again", consumer=self.consumer.name)
+        # Where unordered messages are tried again later, NATS counts those too.
+        log.warning("not all came again", consumer=self.consumer.name)
 
     async def _learn(self) -> None:
         """Know what the former reader has written of tenants apart."""

@@ -136,8 +136,14 @@ class Replaying:
                 if not self._lane.holds():
                     raise LaneLost("the lane was lost")
                 place = row.next if row.behind else max(row.next, first)
+                apart_already = row.behind or row.next >= first
                 return msgspec.structs.replace(
-                    row, behind=True, next=place, retry_at=0.0, epoch=row.epoch + epochs
+                    row,
+                    behind=True,
+                    next=place,
+                    since=row.since if apart_already else place,
+                    retry_at=0.0,
+                    epoch=row.epoch + epochs,
                 )
 
             await self._lane.cursors.change(self._tenant, apart)
@@ -267,7 +273,7 @@ class Replaying:
             await asyncio.sleep(handler.retry.pause(attempt))
         tally = self._tally
         tally.suppressed += turn.suppressed
-        if why is None:
+        if why is None or outcome is Outcome.LATE:  # again, after a kill
             tally.handled += 1
             return
         log.warning("left out of the replay", tenant=self._tenant, seq=message.seq, why=str(why))

@@ -18,7 +18,7 @@ import structlog
 from tenantry import subjects
 from tenantry.bus import Message
 from tenantry.bus.jetstream import Delivery
-from tenantry.errors import JetStreamError, Rejection
+from tenantry.errors import JetStreamError, Rejection, Superseded
 from tenantry.messages import Cursor
 from tenantry.runtime.attempts import Outcome, about
 from tenantry.runtime.behind import Apart, Behind
@@ -165,7 +165,7 @@ class Tenants:
             await lane.settle(message)
             return
         if row.behind or seq < row.next:
-            await self._pass_over(tenant, seq, message)
+            await self._pass_over(tenant, seq, message, row)
             return
         handler = lane.handlers.get(message.subject.split(".", 3)[3])
         if handler is None:
@@ -177,6 +177,8 @@ class Tenants:
             await lane.settle(message)
         elif why is None or not turn.valid:
             lane.drop(message)
+        elif outcome is Outcome.LATE:
+            await self._too_late(message)
         elif (outcome is Outcome.HOPELESS or handler.retry.tries == 1) and await lane.lay_down(
             message, why
         ):
@@ -184,33 +186,49 @@ class Tenants:
         else:
             await self._set_apart(tenant, seq, message, why)
 
-    async def _pass_over(self, tenant: Tenant, seq: int, message: Message) -> None:
+    async def _too_late(self, message: Message) -> None:
+        """A message whose later ones have been handled: it can't be in order any more.
+
+        It was handled before and its acknowledgement got lost, or it has been overtaken. Nobody can
+        tell, so somebody should look: it becomes a dead letter.
+        """
+        why = Superseded("later messages of its tenant were handled before it came, or came again")
+        if await self._lane.lay_down(message, why):
+            await self._lane.settle(message)
+        else:
+            await asyncio.sleep(_AGAIN)
+            self._lane.drop(message)
+
+    async def _pass_over(self, tenant: Tenant, seq: int, message: Message, row: Cursor) -> None:
         """What is read apart, or has been: the journal keeps it."""
         try:
-            await self._note_late(tenant.name, seq)
+            if not await self._note_late(tenant.name, seq) and seq < row.since:
+                await self._too_late(message)
+                return
         except (Rejection, JetStreamError) as error:
             log.warning("place not noted", tenant=tenant.name, seq=seq, why=str(error))
             self._lane.drop(message)
             return
-        if not self._lane.cursors.of(tenant.name).behind:
-            # Handled when it was apart, most likely. If not, this is where it would be lost.
-            log.warning("passed over", **about(message, seq))
         tenant.passed = max(tenant.passed, seq)
         await self._lane.settle(message)
         self.look(tenant.name)
 
-    async def _note_late(self, name: str, seq: int) -> None:
+    async def _note_late(self, name: str, seq: int) -> bool:
         """What comes from before the place where a replay set its tenant apart was not handled.
 
-        The live part begins with it, then.
+        The live part begins with it, then; True where that is so.
         """
         replay = self._lane.replays.of(name)
         if replay is None or replay.generation is not None or not is_due(replay):
-            return
+            return False
         if seq < self._lane.cursors.of(name).next:
             await self._lane.cursors.change(
-                name, lambda row: msgspec.structs.replace(row, next=min(row.next, seq))
+                name,
+                lambda row: msgspec.structs.replace(
+                    row, next=min(row.next, seq), since=min(row.since, seq)
+                ),
             )
+        return True
 
     async def _set_apart(self, tenant: Tenant, seq: int, message: Message, why: Rejection) -> None:
         """Write down that this tenant is read apart from here on; only then let the lane go on."""
@@ -225,6 +243,7 @@ class Tenants:
             return msgspec.structs.replace(
                 row,
                 next=seq,
+                since=seq,
                 behind=True,
                 failed=0 if handler is None else 1,
                 first_failed=now,
