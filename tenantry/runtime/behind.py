@@ -32,7 +32,6 @@ from tenantry.wire import headers
 if TYPE_CHECKING:
     from tenantry.runtime.lane import Lane
 
-_SAVE_EVERY = 32
 _SAVE_AFTER = 0.5
 _AGAIN = 0.5
 _BLOCKED = 5.0
@@ -134,7 +133,6 @@ class Behind:
         read = scan(
             self._lane.bus, streams.JOURNAL, subjects.stored_of(self._tenant), first=row.next
         )
-        count = 0
         async with aclosing(read) as messages:
             async for message in messages:
                 if self._stopped() or self._replay_is_due():
@@ -143,8 +141,8 @@ class Behind:
                     return False
                 row = self._lane.cursors.of(self._tenant)
                 self._next = message.seq + 1
-                count += 1
-                if count % _SAVE_EVERY == 0 or time.monotonic() - self._saved > _SAVE_AFTER:
+                handled = message.subject.split(".", 3)[3] in self._lane.handlers
+                if handled or time.monotonic() - self._saved > _SAVE_AFTER:
                     await self._save()
             else:
                 return await self._catch_up()
@@ -223,9 +221,10 @@ class Behind:
         outcome, why = await self._lane.attempts.run(handler, message, delivery, turn)
         if outcome is Outcome.LOST:
             raise LaneLost("the lane was lost")
-        if why is None or outcome is Outcome.LATE:  # read in order: it was handled before a kill
+        if why is None:
             return True
-        if outcome is Outcome.HOPELESS or delivery.attempt >= handler.retry.tries:
+        # Late: each one that was handled is noted before the next begins, so it was overtaken.
+        if outcome in (Outcome.HOPELESS, Outcome.LATE) or delivery.attempt >= handler.retry.tries:
             first = row.first_failed if failed else 0.0
             return await self._lay_down(message, delivery, why, first)
         await self._failed(message, handler, delivery, why)
