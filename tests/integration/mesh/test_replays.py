@@ -230,10 +230,10 @@ async def test_a_replay_can_be_cancelled(acme: Program, book: Book, replays: Rep
 async def test_one_that_nobody_has_begun_can_be_cancelled(
     mesh: Mesh, acme: Program, replays: Replays
 ) -> None:
-    book = Book("absent")
+    book = Book("begun_by_nobody")
     await mesh.start(mesh.worker(book.service)).stop()
-    asked = await replays.ask(acme.id, "absent", by="me")
-    assert (await replays.cancel(acme.id, "absent")).state == "cancelled"
+    asked = await replays.ask(acme.id, "begun_by_nobody", by="me")
+    assert (await replays.cancel(acme.id, "begun_by_nobody")).state == "cancelled"
     running = mesh.start(mesh.worker(book.service))
     await write(acme, book, "a")
     await eventually(lambda: reads(acme, book, "a"))
