@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tenantry.operator import OperatorHome
 from tenantry_workers.router import RouterWorker
@@ -16,6 +18,11 @@ from tests.servers import NatsServers, ServerChoice, add_options
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
+
+
+def pytest_configure() -> None:
+    # By default structlog writes to what is stdout just then: for a moment, that of a command.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -42,7 +42,7 @@ async def last(ctx: Context) -> str:
 def remote(mesh: Cli) -> Iterator[Cli]:
     """The mesh, with a service that sends commands later, and a second tenant."""
     mesh.write("reminder.py", REMINDER)
-    mesh.ok("tenants", "create", "globex")
+    mesh.ok("tenants", "create", "postponing")
     with mesh.foreground("run", "reminder:service") as worker:
         assert worker.stdout is not None
         worker.stdout.readline()
@@ -52,7 +52,7 @@ def remote(mesh: Cli) -> Iterator[Cli]:
 @pytest.fixture(autouse=True)
 def empty(remote: Cli) -> Iterator[None]:
     yield
-    for tenant in ("acme", "globex"):
+    for tenant in ("acme", "postponing"):
         remote.ok("schedules", "cancel", tenant, "--all")
 
 
@@ -76,7 +76,7 @@ def test_none_is_an_empty_list(remote: Cli) -> None:
 
 
 def test_the_next_one_is_first(remote: Cli) -> None:
-    second, first = later(remote, "acme", after=2000), later(remote, "globex", after=1000)
+    second, first = later(remote, "acme", after=2000), later(remote, "postponing", after=1000)
     assert waiting(remote) == [first, second]
 
 
@@ -88,7 +88,7 @@ def test_the_table_tells_what_is_sent_when(remote: Cli) -> None:
 
 
 def test_those_of_one_tenant(remote: Cli) -> None:
-    own, _ = later(remote, "acme"), later(remote, "globex")
+    own, _ = later(remote, "acme"), later(remote, "postponing")
     assert waiting(remote, "acme") == [own]
 
 
@@ -109,8 +109,8 @@ def test_one_is_shown_with_its_body(remote: Cli) -> None:
 def test_another_tenant_has_none_of_this_id(remote: Cli) -> None:
     name = later(remote, "acme")
     for command in ("show", "cancel"):
-        error = remote.fails("schedules", command, "globex", name)
-        assert error.startswith(f"not_found: tenant globex has no schedule {name} ")
+        error = remote.fails("schedules", command, "postponing", name)
+        assert error.startswith(f"not_found: tenant postponing has no schedule {name} ")
     assert waiting(remote) == [name]
 
 
@@ -136,7 +136,7 @@ def test_several_are_cancelled_and_the_missing_one_is_told(remote: Cli) -> None:
 def test_all_of_a_tenant_are_cancelled(remote: Cli) -> None:
     later(remote, "acme")
     later(remote, "acme")
-    other = later(remote, "globex")
+    other = later(remote, "postponing")
     assert remote.ok("schedules", "cancel", "acme", "--all").out == "cancelled 2 of acme\n"
     assert waiting(remote) == [other]
 
