@@ -18,8 +18,7 @@ import msgspec
 
 from tenantry import subjects
 from tenantry.bus import Bus, api
-from tenantry.bus.jetstream import get_batch
-from tenantry.bus.scan import scan
+from tenantry.bus.scan import find_next, scan
 from tenantry.messages import Cursor
 from tenantry.streams import DEAD, JOURNAL
 
@@ -231,10 +230,8 @@ async def _cursors(bus: Bus, *, tenant: str = "*") -> dict[tuple[str, str], Curs
 
 async def _backlog(bus: Bus, stream: str, filters: Iterable[str], first: int) -> _Backlog:
     """Each message that the server hands out tells how many are behind it on its filter."""
-    batches = await asyncio.gather(
-        *(get_batch(bus, stream, seq=first, subject=each, batch=1) for each in filters)
-    )
-    found = [batch[0] for batch in batches if batch]
+    asked = (find_next(bus, stream, each, first=first) for each in filters)
+    found = [each for each in await asyncio.gather(*asked) if each is not None]
     return _Backlog(
         messages=sum(each.pending + 1 for each in found),
         oldest=min((each.time for each in found), default=None),

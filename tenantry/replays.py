@@ -16,8 +16,7 @@ import msgspec
 
 from tenantry import rows, subjects
 from tenantry.bus import Bucket, Bus, Table, api
-from tenantry.bus.jetstream import get_batch
-from tenantry.bus.scan import find, scan
+from tenantry.bus.scan import find, find_next, scan
 from tenantry.context.state import BUCKET as STATE
 from tenantry.context.state import keys_of, prefix
 from tenantry.errors import BadMessage, Conflict, DeadlineExceeded, NotFound, Unavailable
@@ -246,8 +245,8 @@ class Replays:
 
     async def at(self, when: float) -> int:
         """The first sequence that was stored at or after a time, or the one that comes next."""
-        found = await get_batch(self._bus, JOURNAL, subject="journal.>", start_time=when, batch=1)
-        return found[0].seq if found else await self.end()
+        found = await find_next(self._bus, JOURNAL, "journal.>", at=when)
+        return found.seq if found is not None else await self.end()
 
     async def end(self) -> int:
         """The sequence that the next message will get."""
@@ -256,8 +255,8 @@ class Replays:
 
     async def begins(self, tenant: str) -> float | None:
         """When the oldest message of a tenant was stored that the journal still has."""
-        first = await get_batch(self._bus, JOURNAL, subject=subjects.stored_of(tenant), batch=1)
-        return first[0].time if first else None
+        first = await find_next(self._bus, JOURNAL, subjects.stored_of(tenant))
+        return first.time if first is not None else None
 
     async def count(
         self,

@@ -6,9 +6,7 @@ only tells when: a timer without a schedule does nothing.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -16,15 +14,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tenantry import subjects
-from tenantry.bus import Bus, Message, Pull
+from tenantry.bus import Bus, Message, reading
 from tenantry.bus import jetstream as js
-from tenantry.bus.jetstream import Delivery
-from tenantry.errors import BadSubject, JetStreamError, NotFound, Rejection, Unavailable
+from tenantry.bus.jetstream import StoredMessage
+from tenantry.bus.scan import find_last
+from tenantry.errors import BadSubject, NotFound, Unavailable
 from tenantry.streams import SCHEDULES, TIMERS
 from tenantry.wire import headers
-
-_PATIENCE = 10.0
-_AHEAD = 256
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +58,7 @@ async def find(bus: Bus, tenant: str = "*", service: str = "*") -> list[Schedule
     """The schedules of one tenant or all, of one service or all, the next one first."""
     found = [
         schedule
-        async for message in _scan(bus, subjects.schedule(tenant, service, "*"))
+        async for message in _headers(bus, subjects.schedule(tenant, service, "*"))
         if (schedule := _listed(message)) is not None
     ]
     return sorted(found, key=lambda schedule: (schedule.due, schedule.tenant, schedule.id))
@@ -71,7 +67,7 @@ async def find(bus: Bus, tenant: str = "*", service: str = "*") -> list[Schedule
 async def get(bus: Bus, tenant: str, id: str) -> Kept:  # noqa: A002
     """One schedule; raises :class:`NotFound`, and :class:`BadSubject` for what can't be its id."""
     check_id(id)
-    async with aclosing(_scan(bus, subjects.schedule(tenant, "*", id))) as messages:
+    async with aclosing(_headers(bus, subjects.schedule(tenant, "*", id))) as messages:
         async for message in messages:
             if (kept := await read(bus, message.subject)) is not None:
                 return kept
@@ -86,15 +82,9 @@ async def read(bus: Bus, subject: str) -> Kept | None:
     answer = await bus.call(f"$JS.API.DIRECT.GET.{SCHEDULES}.{subject}")
     if (kept := _kept(answer)) is not None:
         return kept
-    try:
-        last = await js.api(bus, f"STREAM.MSG.GET.{SCHEDULES}", {"last_by_subj": subject})
-    except JetStreamError as error:
-        if error.status != js.NOT_FOUND:
-            raise
+    if not (last := await find_last(bus, SCHEDULES, subject)):
         return None
-    answer = await bus.call(
-        f"$JS.API.DIRECT.GET.{SCHEDULES}", msgspec.json.encode({"seq": last["message"]["seq"]})
-    )
+    answer = await bus.call(f"$JS.API.DIRECT.GET.{SCHEDULES}", msgspec.json.encode({"seq": last}))
     if (answer.headers or {}).get("Status"):
         raise Unavailable(f"{subject} is not on all copies yet", retry_after=1.0)
     return _kept(answer)
@@ -133,58 +123,14 @@ async def _purge(bus: Bus, tenant: str, id: str) -> int:  # noqa: A002
     return int(answer.get("purged", 0))
 
 
-async def _scan(bus: Bus, filter: str) -> AsyncGenerator[Message, None]:  # noqa: A002
-    """The headers of everything under a subject with wildcards, in the order it was stored."""
-    name = f"scan-{secrets.token_hex(8)}"
-    path = f"CONSUMER.CREATE.{SCHEDULES}.{name}.{filter}"
-    config = {
-        "name": name,
-        "ack_policy": "none",
-        "filter_subject": filter,
-        "headers_only": True,
-        "mem_storage": True,
-        "num_replicas": 1,
-        "inactive_threshold": 30_000_000_000,
-    }
-    info = await js.api(bus, path, {"stream_name": SCHEDULES, "config": config})
-    left = int(info.get("num_pending", 0))
-    found: asyncio.Queue[Message] = asyncio.Queue()
-    lost = asyncio.Event()
-    pull = Pull(
-        bus,
-        SCHEDULES,
-        name,
-        receive=found.put_nowait,
-        room=lambda: _AHEAD - found.qsize(),
-        lost=lost.set,
-    )
-    await pull.start()
-    try:
-        while left:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    message = await found.get()
-            except TimeoutError:
-                raise Unavailable(f"{SCHEDULES} can't be read to its end") from None
-            pull.wake()
-            yield message
-            left = Delivery.of(message).pending
-    finally:
-        await pull.stop()
-        await _forget(bus, name)
+def _headers(bus: Bus, filter: str) -> AsyncGenerator[StoredMessage, None]:  # noqa: A002
+    """Everything under a subject with wildcards, in the order it was stored, without bodies."""
+    return reading.read(bus, SCHEDULES, filter, headers_only=True)
 
 
-async def _forget(bus: Bus, consumer: str) -> None:
-    try:
-        await js.api(bus, f"CONSUMER.DELETE.{SCHEDULES}.{consumer}", timeout=1)
-    except (Rejection, JetStreamError):
-        return  # it goes by itself, after a while
-
-
-def _listed(message: Message) -> Schedule | None:
-    fields: dict[Any, str] = message.headers or {}
-    size = int(fields.get("Nats-Msg-Size", "0"))
-    return _schedule(message.subject, fields, Delivery.of(message).stored, size)
+def _listed(message: StoredMessage) -> Schedule | None:
+    size = int(message.headers.get("Nats-Msg-Size", "0"))
+    return _schedule(message.subject, message.headers, message.time, size)
 
 
 def _kept(answer: Message) -> Kept | None:

@@ -19,3 +19,6 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_AGAIN)
+    for ended in tasks:
+        if ended is not None and not ended.cancelled():
+            ended.exception()  # seen: nobody wants to know any more

@@ -34,14 +34,17 @@ class Delivery(NamedTuple):
     stored: float
     """When the message was stored, seconds since the epoch."""
     pending: int
+    """How many messages come after it."""
+    number: int = 0
+    """How many its consumer has handed out up to it."""
 
     @classmethod
     def of(cls, message: Message) -> Delivery:
         """Read the ack subject, with or without domain and account hash."""
         fields = message.reply.split(".")
         first = 4 if len(fields) == 9 else 6
-        attempt, seq, _, at, pending = fields[first : first + 5]
-        return cls(int(attempt), int(seq), int(at) / 1e9, int(pending))
+        attempt, seq, number, at, pending = fields[first : first + 5]
+        return cls(int(attempt), int(seq), int(at) / 1e9, int(pending), int(number))
 
 
 class StoredMessage(NamedTuple):

@@ -15,6 +15,7 @@ from tenantry import tasks
 from tenantry.bus import jetstream
 from tenantry.bus.connection import Bus, Message
 from tenantry.bus.pull import Pull
+from tenantry.bus.scan import find_last
 from tenantry.errors import Conflict, JetStreamError, NotFound, Rejection
 
 T = TypeVar("T")
@@ -189,14 +190,9 @@ class Table(Generic[T]):
     async def sync(self, *, timeout: float = 5.0) -> None:
         """Return when the table has seen all that was written until now."""
         bucket = self._bucket
-        ask = {"last_by_subj": f"{self._prefix}{self._filter}"}
-        try:
-            last = await jetstream.api(bucket.bus, f"STREAM.MSG.GET.KV_{bucket.name}", ask)
-        except JetStreamError as error:
-            if error.status != jetstream.NOT_FOUND:
-                raise
-        else:
-            await self.reach(last["message"]["seq"], timeout=timeout)
+        stream = f"KV_{bucket.name}"
+        if last := await find_last(bucket.bus, stream, f"{self._prefix}{self._filter}"):
+            await self.reach(last, timeout=timeout)
 
     def wrote(self, key: str, value: T | None, revision: int) -> None:
         """Take over what we have written ourselves, before the watch tells of it."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from tenantry.bus.connection import Bus, Message
-from tenantry.bus.jetstream import StoredMessage, api
+from tenantry.bus.jetstream import STREAM_NOT_FOUND, Delivery, StoredMessage, api
 from tenantry.errors import DeadlineExceeded, JetStreamError, Rejection, Unavailable
 
 AHEAD = 256
@@ -33,16 +33,24 @@ _PAUSE = 0.5
 
 
 async def read(
-    bus: Bus, stream: str, subject: str, *, first: int = 1, ahead: int = AHEAD
+    bus: Bus,
+    stream: str,
+    subject: str,
+    *,
+    first: int = 1,
+    ahead: int = AHEAD,
+    headers_only: bool = False,
 ) -> AsyncGenerator[StoredMessage, None]:
     """The messages of `stream` on `subject` (with wildcards), in order, from `first` on.
 
     It ends where the stream ends. What is lost on the way is read again: none is left out and none
-    comes twice. Raises :class:`Unavailable` when NATS stays away, or has no such stream.
+    comes twice. With `headers_only` there are no bodies, and `Nats-Msg-Size` tells what they are,
+    in bytes. Raises :class:`Unavailable` when NATS stays away, :class:`JetStreamError` where it has
+    no such stream.
     """
     failed = 0
     while True:
-        reader = _Reader(bus, stream, subject, ahead)
+        reader = _Reader(bus, stream, subject, ahead, headers_only)
         try:
             async with aclosing(reader.run(first)) as messages:
                 async for message in messages:
@@ -60,11 +68,12 @@ async def read(
 class _Reader:
     """One consumer, from its making to its end."""
 
-    def __init__(self, bus: Bus, stream: str, subject: str, ahead: int) -> None:
+    def __init__(self, bus: Bus, stream: str, subject: str, ahead: int, headers_only: bool) -> None:
         self._bus = bus
         self._stream = stream
         self._subject = subject
         self._ahead = ahead
+        self._headers_only = headers_only
         self._name = f"read-{secrets.token_hex(8)}"
         self._reply = f"{bus.inbox}.read.{self._name}"
         self._came: deque[Message] = deque()
@@ -90,10 +99,12 @@ class _Reader:
                         return
                     continue
                 number += 1
-                message, place, left = _stored(self._came.popleft())
+                message = self._came.popleft()
+                _, seq, at, left, place = Delivery.of(message)
                 if place != number:
                     raise Unavailable(f"messages of {self._stream} were lost on the way here")
-                yield message
+                fields = message.headers or {}
+                yield StoredMessage(message.subject, seq, at, fields, message.data, left)
         finally:
             forget()
             await subscription.stop()
@@ -109,6 +120,7 @@ class _Reader:
             "opt_start_seq": max(first, 1),
             "ack_policy": "none",
             "filter_subject": self._subject,
+            "headers_only": self._headers_only,
             "inactive_threshold": _INACTIVE * _SECOND,
             "mem_storage": True,
             "num_replicas": 1,
@@ -117,6 +129,8 @@ class _Reader:
             ask = {"stream_name": self._stream, "config": config}
             return int((await api(self._bus, path, ask))["num_pending"])
         except JetStreamError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                raise
             raise Unavailable(error.message) from None
 
     async def _pull(self) -> None:
@@ -171,14 +185,3 @@ class _Reader:
         """The connection was: with it what was under way."""
         self._broken = "the connection to NATS was lost"
         self._wake.set()
-
-
-def _stored(message: Message) -> tuple[StoredMessage, int, int]:
-    """A message as its stream keeps it, its number in this reading, how many come after it."""
-    fields = message.reply.split(".")  # ADR-15, with or without domain and account hash
-    _, seq, place, at, pending = fields[4:9] if len(fields) == 9 else fields[6:11]
-    left = int(pending)
-    stored = StoredMessage(
-        message.subject, int(seq), int(at) / 1e9, message.headers or {}, message.data, left
-    )
-    return stored, int(place), left

@@ -9,8 +9,8 @@ import msgspec
 from tenantry import subjects
 from tenantry.bus import Bucket, Bus, api
 from tenantry.bus import jetstream as js
+from tenantry.bus.scan import find_last
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
-from tenantry.journal.reader import last
 from tenantry.messages import Tenant
 from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
 
@@ -84,7 +84,7 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
             else:
                 erased[place] += int(answer["purged"])
         await asyncio.sleep(_PAUSE)
-        if not [p for p in erased if p[0] not in missing and await last(bus, p[2], stream=p[0])]:
+        if not [p for p in erased if p[0] not in missing and await find_last(bus, p[0], p[2])]:
             return [
                 Erased(stream=stream, what=what, filter=only, count=count)
                 for (stream, what, only), count in erased.items()

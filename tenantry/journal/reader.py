@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import msgspec
 
-from tenantry import subjects, tasks
+from tenantry import subjects
 from tenantry.bus import Bus
-from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import StoredMessage
-from tenantry.errors import DeadlineExceeded, JetStreamError, NotAllowed, Unavailable
+from tenantry.bus.scan import find_last, find_next, scan
 from tenantry.streams import JOURNAL
-
-BATCH = 1_000
-"""Messages by one request."""
-
-BATCH_BYTES = 4 * 1024 * 1024
-"""About how many bytes; one batch is read while the next one comes."""
 
 _POLL = 0.25
 _PAUSE = 0.1
@@ -61,56 +54,30 @@ async def read(
     A connection that is lost for less than `patience` seconds is waited for, and nothing is left
     out or comes twice. Raises :class:`Unavailable` after that.
     """
-    position, ahead = wanted.since, _Ahead(bus, wanted.subject, patience)
-    try:
-        while not wanted.until or position < wanted.until:
-            found = await ahead.batch(position)
-            for message in found:
+    position = wanted.since
+    while not wanted.until or position < wanted.until:
+        found = scan(bus, JOURNAL, wanted.subject, first=position, patience=patience)
+        async with aclosing(found) as messages:
+            async for message in messages:
                 if wanted.until and message.seq >= wanted.until:
                     return
                 if wanted.has(message):
                     yield message
                 position = message.seq + 1
-            if found:
-                continue
-            if follow:
-                await asyncio.sleep(_POLL)
-            elif position > await last(bus, wanted.subject):
-                return
-            else:
-                # A replica has answered that has not caught up; or it was erased just now.
-                await asyncio.sleep(_PAUSE)
-    finally:
-        await ahead.stop()
-
-
-class _Ahead:
-    """Has the next batch come while one is read: to begin one costs the server a millisecond."""
-
-    def __init__(self, bus: Bus, subject: str, patience: float) -> None:
-        self._ask = functools.partial(_batch, bus, subject, patience=patience)
-        self._task: asyncio.Task[list[StoredMessage]] | None = None
-
-    async def batch(self, position: int) -> list[StoredMessage]:
-        """What comes from `position` on, which is where the last batch ended, if it had any."""
-        task, self._task = self._task, None
-        found = await (task or self._ask(position))
-        if found:
-            self._task = asyncio.create_task(self._ask(found[-1].seq + 1))
-        return found
-
-    async def stop(self) -> None:
-        await tasks.end(self._task)
-        if self._task is not None and not self._task.cancelled():
-            self._task.exception()  # seen: nobody wants that batch any more
+        if follow:
+            await asyncio.sleep(_POLL)
+        elif position > await find_last(bus, JOURNAL, wanted.subject):
+            return
+        else:
+            # A replica has answered that has not caught up; or it was erased just now.
+            await asyncio.sleep(_PAUSE)
 
 
 async def first_at(bus: Bus, tenant: str, moment: float) -> int | None:
     """The tenant's first sequence stored at `moment` (seconds since the epoch) or later."""
     moment = min(max(moment, 0.0), _MAX_TIME)
-    subject = subjects.stored_of(tenant)
-    found = await js.get_batch(bus, JOURNAL, subject=subject, batch=1, start_time=moment)
-    return found[0].seq if found else None
+    found = await find_next(bus, JOURNAL, subjects.stored_of(tenant), at=moment)
+    return found.seq if found is not None else None
 
 
 async def from_last(bus: Bus, wanted: Selection, count: int) -> int:
@@ -118,40 +85,12 @@ async def from_last(bus: Bus, wanted: Selection, count: int) -> int:
 
     Only for selections without `actions` and `until`, which NATS can count by itself.
     """
-    low, high = wanted.since, await last(bus, wanted.subject)
+    low, high = wanted.since, await find_last(bus, JOURNAL, wanted.subject)
     while low < high:  # the greatest sequence from which on there are still so many
         middle = (low + high + 1) // 2
-        found = await js.get_batch(bus, JOURNAL, seq=middle, subject=wanted.subject, batch=1)
-        if found and found[0].pending + 1 >= count:
+        found = await find_next(bus, JOURNAL, wanted.subject, first=middle)
+        if found is not None and found.pending + 1 >= count:
             low = middle
         else:
             high = middle - 1
     return low
-
-
-async def last(bus: Bus, subject: str, *, stream: str = JOURNAL) -> int:
-    """The last sequence on `subject`, 0 where there is none, as the stream's leader knows it."""
-    try:
-        found = await js.api(bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
-    except JetStreamError as error:
-        if error.status == js.NOT_FOUND and error.err_code != js.STREAM_NOT_FOUND:
-            return 0
-        raise
-    return int(found["message"]["seq"])
-
-
-async def _batch(bus: Bus, subject: str, seq: int, patience: float) -> list[StoredMessage]:
-    """One batch; again where the connection was lost meanwhile."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + patience
-    while True:
-        try:
-            return await js.get_batch(
-                bus, JOURNAL, seq=seq, subject=subject, batch=BATCH, max_bytes=BATCH_BYTES
-            )
-        except NotAllowed:
-            raise
-        except (Unavailable, DeadlineExceeded):
-            if loop.time() > end:
-                raise
-            await asyncio.sleep(_PAUSE)

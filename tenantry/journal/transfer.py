@@ -14,10 +14,11 @@ import msgspec
 from tenantry import subjects
 from tenantry.bus import Bus, Message, api
 from tenantry.bus import jetstream as js
+from tenantry.bus.scan import find_last, find_next
 from tenantry.errors import Conflict, Unavailable
 from tenantry.journal import archive
 from tenantry.journal.archive import Head, Line, Summary
-from tenantry.journal.reader import Selection, last, read
+from tenantry.journal.reader import Selection, read
 from tenantry.streams import JOURNAL
 from tenantry.wire import headers as names
 
@@ -55,7 +56,7 @@ async def export(
 
     Raises :class:`SetupError` where the file can't be written or exists.
     """
-    end = await last(bus, wanted.subject) + 1
+    end = await find_last(bus, JOURNAL, wanted.subject) + 1
     wanted = msgspec.structs.replace(wanted, until=min(wanted.until or end, end))
     head = Head(
         format=archive.FORMAT,
@@ -93,8 +94,8 @@ async def check_new(bus: Bus, summary: Summary, tenant: str) -> None:
         if line is None:
             continue
         subject = subjects.stored_of(tenant, line.action)
-        found = await js.get_batch(bus, JOURNAL, seq=line.seq, subject=subject, batch=1)
-        if found and (found[0].seq, found[0].time) == (line.seq, line.time):
+        found = await find_next(bus, JOURNAL, subject, first=line.seq)
+        if found is not None and (found.seq, found.time) == (line.seq, line.time):
             raise Conflict(
                 f"the journal still holds messages of {tenant} that this file was made from",
                 hint="erase them first, or import with --as under another tenant",
@@ -203,8 +204,8 @@ class Importer:
     async def _check_there(self, line: Line, seq: int) -> None:
         """A duplicate that was erased meanwhile would be lost: NATS still knows its id."""
         subject = subjects.stored_of(self._tenant)
-        found = await js.get_batch(self._bus, JOURNAL, seq=seq, subject=subject, batch=1)
-        if not found or found[0].seq != seq:
+        found = await find_next(self._bus, JOURNAL, subject, first=seq)
+        if found is None or found.seq != seq:
             raise Conflict(
                 f"the journal takes message {line.seq} for a repeat of one that was erased",
                 hint="run it again in some minutes, when the window for repeats is over",

@@ -14,10 +14,10 @@ import pytest
 
 from tenantry.bus import Bus, Message, api, snapshot, store
 from tenantry.bus import jetstream as js
+from tenantry.bus.scan import find_last
 from tenantry.errors import Conflict, JetStreamError, NotFound, SetupError, Unavailable
 from tenantry.journal import backup, restore
 from tenantry.journal.backup import Manifest
-from tenantry.journal.reader import last
 from tenantry.operator import OperatorHome
 from tenantry.runtime.config import MeshConfig
 from tenantry_workers.tenants.provision import provision
@@ -137,7 +137,7 @@ async def test_what_goes_on_meanwhile_does_not_disturb(
     restored = await content(target, "JOURNAL")
     assert wanted.reached >= journal.last_seq
     await store(target, "tenant.t9.archive.note", b"after")
-    assert await last(target, "journal.*.t9.archive.note") > wanted.reached
+    assert await find_last(target, "JOURNAL", "journal.*.t9.archive.note") > wanted.reached
     assert restored == (await content(bus, "JOURNAL"))[: len(restored)]
 
 
@@ -349,11 +349,11 @@ async def test_what_fell_due_meanwhile_comes_after_the_restore(
     await restore.restore(target, tmp_path / "b", manifest)
 
     async def came() -> bool:
-        return await last(target, "due.t1.a.soon", stream="TIMERS") > 0
+        return await find_last(target, "TIMERS", "due.t1.a.soon") > 0
 
     await eventually(came)
-    assert await last(target, "timer.t1.a.later", stream="TIMERS") > 0
-    assert await last(target, "due.t1.a.later", stream="TIMERS") == 0
+    assert await find_last(target, "TIMERS", "timer.t1.a.later") > 0
+    assert await find_last(target, "TIMERS", "due.t1.a.later") == 0
 
 
 async def test_sequences_that_the_rest_speaks_of_are_not_given_out_again(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tenantry.bus import Bus, api, store
-from tenantry.journal import Selection, first_at, from_last, read, reader
+from tenantry.bus import Bus, api, scan, store
+from tenantry.journal import Selection, first_at, from_last, read
 from tenantry.streams import JOURNAL
 from tests.mesh import Mesh, Program
 
@@ -62,7 +62,7 @@ async def test_actions_are_chosen(acme: Program, control: Bus) -> None:
 async def test_more_than_one_batch_is_read(
     acme: Program, control: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "BATCH", 3)
+    monkeypatch.setattr(scan, "BATCH", 3)
     stored = await fill(control, acme.id, 10)
     assert await seqs(control, acme.id) == stored
 
@@ -70,7 +70,7 @@ async def test_more_than_one_batch_is_read(
 async def test_what_was_erased_meanwhile_is_left_out(
     acme: Program, control: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "BATCH", 2)
+    monkeypatch.setattr(scan, "BATCH", 2)
     stored = await fill(control, acme.id, 6)
     got = []
     async for message in read(control, Selection(tenant=acme.id, service="archive")):

@@ -34,7 +34,8 @@ async def test_all_messages_come_in_order(bus: Bus) -> None:
     assert await numbers(bus, await stream(bus, 5)) == [0, 1, 2, 3, 4]
 
 
-async def test_more_than_one_batch(bus: Bus) -> None:
+async def test_more_than_one_batch(bus: Bus, quick: Callable[[str, float], None]) -> None:
+    quick("scan.BATCH", 256)
     assert await numbers(bus, await stream(bus, 600)) == list(range(600))
 
 
@@ -60,7 +61,8 @@ async def test_what_was_deleted_is_passed_over(bus: Bus) -> None:
     assert await numbers(bus, name) == [0, 2, 3, 4]
 
 
-async def test_a_reader_may_stop_half_way(bus: Bus) -> None:
+async def test_a_reader_may_stop_half_way(bus: Bus, quick: Callable[[str, float], None]) -> None:
+    quick("scan.BATCH", 256)
     name = await stream(bus, 600)
     async with aclosing(scan.scan(bus, name, f"{name}.>")) as found:
         async for each in found:
@@ -82,13 +84,29 @@ async def test_no_message_has_this_sequence(bus: Bus) -> None:
     assert await scan.find(bus, name, 4) is None
 
 
-async def test_a_stream_that_is_not_there(bus: Bus, quick: Callable[[str, float], None]) -> None:
-    quick("scan._PAUSE", 0.01)
+async def test_the_last_message_of_a_subject(bus: Bus) -> None:
+    name = await stream(bus, 5)
+    assert await scan.find_last(bus, name, f"{name}.1") == 4
+    assert await scan.find_last(bus, name, f"{name}.2") == 0
+
+
+async def test_the_next_message_of_a_subject(bus: Bus) -> None:
+    name = await stream(bus, 5)
+    found = await scan.find_next(bus, name, f"{name}.1", first=3)
+    assert found is not None
+    assert found.seq == 4
+    assert await scan.find_next(bus, name, f"{name}.1", first=5) is None
+
+
+async def test_a_stream_that_is_not_there(bus: Bus) -> None:
     with pytest.raises(Unavailable, match="nowhere"):
-        await numbers(bus, "nowhere")
+        await anext(scan.scan(bus, "nowhere", "nowhere.>", patience=0.1))
 
 
-async def test_it_goes_on_after_the_server_was_killed(frail: Station) -> None:
+async def test_it_goes_on_after_the_server_was_killed(
+    frail: Station, quick: Callable[[str, float], None]
+) -> None:
+    quick("scan.BATCH", 256)
     bus = await frail.connect()
     name = await stream(bus, 600)
     got = []
