@@ -13,7 +13,7 @@ from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context
 from tenantry.context.turn import Turn
 from tenantry.errors import DeadlineExceeded, LaneLost, Rejection, Superseded
-from tenantry.runtime.dispatch import Dispatcher, Incoming, Permanent
+from tenantry.runtime.stored import Incoming, Permanent, StoredMessages
 from tenantry.service.handler import Handler
 from tenantry.wire import trace
 
@@ -47,8 +47,8 @@ class Result(NamedTuple):
 class Attempts:
     """Runs the stored messages of one service in one replica, `concurrency` at a time."""
 
-    def __init__(self, dispatcher: Dispatcher, concurrency: int) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, stored: StoredMessages, concurrency: int) -> None:
+        self._stored = stored
         self._slots = asyncio.Semaphore(concurrency)
         self._hung: set[asyncio.Task[None]] = set()
 
@@ -57,7 +57,7 @@ class Attempts:
     ) -> Result:
         """Try once. The handler runs in a task of its own, so nothing stays for the next."""
         async with self._slots:
-            task = asyncio.create_task(self._dispatcher.stored(handler, message, delivery, turn))
+            task = asyncio.create_task(self._stored.handle(handler, message, delivery, turn))
             try:
                 await asyncio.sleep(0)
                 if not task.done():  # most have ended by now; to wait with a timer costs 10 µs
@@ -80,7 +80,7 @@ class Attempts:
     ) -> None:
         """Run a service's reset hook; raises :class:`Rejection` where it fails."""
         async with self._slots:
-            await asyncio.create_task(self._dispatcher.reset(tenant, hook, turn))
+            await asyncio.create_task(self._stored.reset(tenant, hook, turn))
 
     def _abandon(self, task: asyncio.Task[None], turn: Turn) -> None:
         """Let a task that ignores its cancellation go on, but let nothing that it does count."""

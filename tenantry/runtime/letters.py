@@ -12,7 +12,7 @@ from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
 from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import DeadLetter
-from tenantry.runtime.dispatch import Incoming
+from tenantry.runtime.stored import Incoming
 from tenantry.wire import headers, letter, trace
 
 _THERE_ALREADY = "per subject"

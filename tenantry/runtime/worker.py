@@ -20,11 +20,13 @@ from tenantry.messages import Alive
 from tenantry.runtime import lanes, registry
 from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.discovery import Discovery
-from tenantry.runtime.dispatch import Dispatcher
 from tenantry.runtime.keys import KeyTable
 from tenantry.runtime.members import Heartbeat, Members
 from tenantry.runtime.mesh import WorkerMesh
 from tenantry.runtime.outbox import Outbox, Renewer
+from tenantry.runtime.requests import Requests
+from tenantry.runtime.runner import Runner
+from tenantry.runtime.stored import StoredMessages
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
 
@@ -74,7 +76,7 @@ class Worker:
                 stack.push_async_callback(keys.stop)
             running = [ServiceRun(bus, service, keys, self.instance) for service in self.services]
             for run in running:
-                run.dispatcher.resources = await stack.enter_async_context(run.service.living())
+                run.runner.resources = await stack.enter_async_context(run.service.living())
             for run in running:
                 # For a start that fails; after an orderly stop there is nothing left to stop.
                 stack.push_async_callback(run.stop, 0.0)
@@ -100,17 +102,16 @@ class ServiceRun:
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
         self._cursors = rows.cursors(bus, service.name)
         self._replays = rows.replays(bus, service.name)
-        self.dispatcher = Dispatcher(
-            bus, service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer), self._cursors
-        )
+        self.runner = Runner(service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer))
+        self._requests = Requests(bus, self.runner, self._cursors)
         self._bus = bus
         self._members = Members(bus, service.name, changed=lambda _: self._lanes.changed())
-        self._discovery = Discovery(bus, service, instance, self.dispatcher.stats)
+        self._discovery = Discovery(bus, service, instance, self.runner.stats)
         self._lanes = lanes.Lanes(
             bus,
             service,
             instance,
-            Attempts(self.dispatcher, service.concurrency),
+            Attempts(StoredMessages(self.runner), service.concurrency),
             self._members,
             self._cursors,
             self._replays,
@@ -137,7 +138,7 @@ class ServiceRun:
 
     async def _subscribe(self, handler: Handler) -> Subscription:
         async def accept(message: Message) -> None:
-            await self.dispatcher.accept(handler, message)
+            await self._requests.accept(handler, message)
 
         place = subjects.platform if self.service.platform else subjects.requests
         return await self._bus.subscribe(
@@ -151,7 +152,7 @@ class ServiceRun:
             *(subscription.stop() for subscription in self._subscriptions),
             self._lanes.stop(deadline),
         )
-        await self.dispatcher.drain(deadline)
+        await self._requests.drain(deadline)
         await self._members.stop()
         await self._cursors.stop()
         await self._replays.stop()

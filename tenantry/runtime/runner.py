@@ -1,0 +1,190 @@
+"""One message through its handler: verify, run, publish what it left.
+
+The order is the contract (docs/decisions/0003-the-order-of-a-message.md): the context is verified
+before the body is looked at; what a handler emits is in the journal before the message is
+acknowledged or answered; an error says its code outside and its reason only in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import structlog
+
+from tenantry import subjects
+from tenantry.context.context import Context, Mesh, current
+from tenantry.context.platform import PlatformContext
+from tenantry.context.token import KeyRing
+from tenantry.errors import (
+    BadContext,
+    DeadlineExceeded,
+    HandlerFailed,
+    RateLimited,
+    Rejection,
+    Unavailable,
+)
+from tenantry.runtime.outbox import Outbox
+from tenantry.runtime.stats import Stats
+from tenantry.service.handler import Handler
+from tenantry.service.service import Service
+from tenantry.wire import codec, headers, trace
+
+log = structlog.get_logger("tenantry.dispatch")
+
+
+class Runner:
+    """Runs the handlers of one service in one instance."""
+
+    def __init__(self, service: Service, ring: KeyRing, mesh: Mesh, outbox: Outbox) -> None:
+        self.service = service
+        self.mesh = mesh
+        self.outbox = outbox
+        self.stats = Stats()
+        self.resources: Any = None
+        self._ring = ring
+
+    def context(
+        self,
+        address: subjects.Address,
+        incoming: dict[str, str],
+        hop: trace.Trace,
+        at: float,
+        **more: Any,
+    ) -> Context:
+        """Verify who the message belongs to; raises :class:`BadContext`."""
+        token = incoming.get(headers.CONTEXT, "")
+        try:
+            claims = self._ring.verify(token, address.tenant, at)
+        except BadContext as rejection:
+            log.warning(
+                "context refused",
+                tenant=address.tenant,
+                action=address.name,
+                trace_id=hop.trace_id,
+                why=rejection.message,
+            )
+            raise
+        context = Context(
+            self.mesh,
+            claims,
+            token,
+            address,
+            hop,
+            headers=incoming,
+            resources=self.resources,
+            **more,
+        )
+        context.enter()
+        return context
+
+    async def run(
+        self, handler: Handler, context: Context | None, body: Any, budget: float, trace_id: str
+    ) -> bytes:
+        """Run the handler within `budget` seconds, publish what it left, return its answer.
+
+        The answer is encoded before anything is published: one that can't be is a failure too.
+        Raises only a :class:`Rejection`, or CancelledError when this task is cancelled.
+        """
+        arguments = [context if context is not None else PlatformContext(trace_id, self.resources)]
+        if handler.takes_body:
+            arguments.append(body)
+        limit = asyncio.Timeout(None)
+        try:
+            result = await _within(limit, budget, handler.function(*arguments))
+            handler.check_output(result)
+            answer = codec.encode(result)
+        except Rejection:
+            raise
+        except TimeoutError as error:
+            if limit.expired():
+                log.warning(
+                    "cut off",
+                    action=handler.name,
+                    tenant=_tenant(),
+                    trace_id=trace_id,
+                    after=budget,
+                )
+                raise DeadlineExceeded(f"{handler.name} did not finish in time") from None
+            raise self.failed(handler, trace_id, error) from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise self.failed(handler, trace_id, error) from None
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever it raises ends here)
+            raise self.failed(handler, trace_id, error) from None
+        finally:
+            staged = context.close() if context is not None else ()
+        if context is not None and staged:
+            context.turn.check()
+            await self.outbox.publish(context, staged)
+        return answer
+
+    def outward(self, handler: Handler, failure: Exception, trace_id: str) -> Rejection:
+        """What may be said outside: never a rejection that something inside has given us."""
+        if not isinstance(failure, Rejection):
+            return self.failed(handler, trace_id, failure)
+        if not failure.inside:
+            return failure
+        failed = self.failed(handler, trace_id, failure)
+        failed.retry = True  # what the mesh could not do for the handler, it may do later
+        if isinstance(failure, Unavailable | DeadlineExceeded | RateLimited):
+            return Unavailable(
+                f"{handler.name} can't be served now", retry_after=failure.retry_after or 1.0
+            )
+        return failed
+
+    def failed(self, handler: Handler, trace_id: str, error: BaseException) -> HandlerFailed:
+        """Log why a handler failed; what is returned tells nothing of it."""
+        log.error(
+            "handler failed",
+            action=handler.name,
+            tenant=_tenant(),
+            trace_id=trace_id,
+            exc_info=error,
+        )
+        failed = HandlerFailed(
+            f"{handler.name} failed", hint="the service's log has the reason under the trace id"
+        )
+        failed.retry = handler.retry.may_help(error)
+        failed.cause = f"{type(error).__name__}: {error}"
+        return failed
+
+
+async def _within(limit: asyncio.Timeout, budget: float, running: Coroutine[Any, Any, Any]) -> Any:
+    """Await a coroutine within `budget` seconds: one that never pauses needs no timer (10 µs)."""
+    try:
+        waits_for = running.send(None)
+    except StopIteration as end:
+        return end.value
+    async with limit:
+        limit.reschedule(asyncio.get_running_loop().time() + budget)
+        return await _go_on(running, waits_for)
+
+
+@types.coroutine
+def _go_on(running: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine that has been run up to its first pause."""
+    while True:
+        try:
+            sent = yield waits_for
+        except BaseException as error:  # noqa: BLE001  (its own to handle, a cancellation too)
+            step = functools.partial(running.throw, error)
+        else:
+            step = functools.partial(running.send, sent)
+        try:
+            waits_for = step()
+        except StopIteration as end:
+            return end.value
+
+
+def _tenant() -> str | None:
+    """Whose message this task handles, once its context is verified."""
+    try:
+        return current().tenant
+    except LookupError:
+        return None
