@@ -7,7 +7,8 @@ its connection asks on from where it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from tenantry import tasks
 from tenantry.bus.connection import Bus
@@ -18,6 +19,8 @@ BATCH = 1_000
 """Messages by one request: to begin one costs the server a millisecond."""
 
 _PAUSE = 0.1
+
+T = TypeVar("T")
 
 
 async def find(bus: Bus, stream: str, seq: int) -> StoredMessage | None:
@@ -37,8 +40,15 @@ async def find_next(
     return found[0] if found else None
 
 
-async def find_last(bus: Bus, stream: str, subject: str) -> int:
-    """The last sequence on `subject`, 0 where there is none, as the stream's leader knows it."""
+async def find_last(bus: Bus, stream: str, subject: str, *, patience: float = 0.0) -> int:
+    """The last sequence on `subject`, 0 where there is none, as the stream's leader knows it.
+
+    A connection that is lost is waited for as in :func:`scan`.
+    """
+    return await _again(lambda: _last(bus, stream, subject), stream, patience)
+
+
+async def _last(bus: Bus, stream: str, subject: str) -> int:
     try:
         found = await api(bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except JetStreamError as error:
@@ -76,12 +86,19 @@ async def scan(
 async def _batch(
     bus: Bus, stream: str, subject: str, first: int, patience: float
 ) -> list[StoredMessage]:
-    """One batch; again where the connection was lost meanwhile."""
+    def ask() -> Awaitable[list[StoredMessage]]:
+        return get_batch(bus, stream, seq=first, subject=subject, batch=BATCH)
+
+    return await _again(ask, stream, patience)
+
+
+async def _again(ask: Callable[[], Awaitable[T]], stream: str, patience: float) -> T:
+    """Ask, and again where the connection was lost meanwhile."""
     loop = asyncio.get_running_loop()
     end = loop.time() + patience
     while True:
         try:
-            return await get_batch(bus, stream, seq=first, subject=subject, batch=BATCH)
+            return await ask()
         except (Unavailable, DeadlineExceeded) as error:
             if loop.time() > end:
                 raise Unavailable(f"the stream {stream} can't be read: {error.message}") from None

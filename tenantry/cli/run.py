@@ -9,15 +9,21 @@ import signal
 from collections.abc import Callable
 from typing import Annotated
 
+import structlog
 from cyclopts import Parameter
 
-from tenantry import logs, telemetry
+from tenantry import logs, tasks, telemetry
 from tenantry.cli import connection, loop, output, targets
 from tenantry.cli.connection import Connection
 from tenantry.cli.usage import UsageError
 from tenantry.local import notify
 from tenantry.runtime import Runnable, Worker, WorkerOptions
 from tenantry.runtime.worker import DRAIN
+
+_LEAVE = 2.0
+"""What an end may take beyond its drain, seconds: to say good-bye takes NATS milliseconds."""
+
+log = structlog.get_logger("tenantry.run")
 
 
 def run(
@@ -26,6 +32,8 @@ def run(
     at: Connection = connection.DEFAULT,
 ) -> None:
     """Run a worker in this process until SIGTERM or Ctrl-C; a second one ends it at once.
+
+    It ends two seconds after its drain at the latest, even where NATS does not answer.
 
     A TARGET is the name of a worker that ships (router, tenants), or one or more services as
     MODULE:ATTR, looked for in the current folder too.
@@ -37,7 +45,7 @@ def run(
     logs.configure()
     flush = telemetry.configure(names[0])
     try:
-        loop.run(_serve(worker, " ".join(names)))
+        loop.run(_serve(worker, " ".join(names), drain))
     finally:
         flush()
 
@@ -58,7 +66,7 @@ def _worker(names: list[str], drain: float, at: Connection) -> Runnable | Worker
     return kind(options)
 
 
-async def _serve(worker: Runnable | Worker, name: str) -> None:
+async def _serve(worker: Runnable | Worker, name: str, drain: float) -> None:
     stop, begun = asyncio.Event(), asyncio.Event()
     event_loop = asyncio.get_running_loop()
 
@@ -78,5 +86,17 @@ async def _serve(worker: Runnable | Worker, name: str) -> None:
         notify.ready(name)
 
     working = asyncio.create_task(worker.run(stop, ready=ready))
+    stopping = asyncio.create_task(_after(stop, drain + _LEAVE))
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        # A NATS that does not answer: each good-bye to it would wait for it anew.
+        log.error("no orderly end in time: what was begun comes again", within=drain + _LEAVE)
+        os._exit(1)
+    await tasks.end(stopping)
     with contextlib.suppress(asyncio.CancelledError):
         await working
+
+
+async def _after(event: asyncio.Event, seconds: float) -> None:
+    await event.wait()
+    await asyncio.sleep(seconds)

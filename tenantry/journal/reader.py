@@ -66,7 +66,7 @@ async def read(
                 position = message.seq + 1
         if follow:
             await asyncio.sleep(_POLL)
-        elif position > await find_last(bus, JOURNAL, wanted.subject):
+        elif position > await find_last(bus, JOURNAL, wanted.subject, patience=patience):
             return
         else:
             # A replica has answered that has not caught up; or it was erased just now.

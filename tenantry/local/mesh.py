@@ -26,7 +26,7 @@ OURSELVES = (sys.executable, "-P", "-m", "tenantry")
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 _OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME")
-_MARGIN = 2.0
+_MARGIN = 4.0
 _POLL = 0.02
 _NATS_DRAIN = 10.0
 _JOURNAL_BYTES = 10 * 1024**3

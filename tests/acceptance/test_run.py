@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 
-from tests.acceptance.cli import Cli
+from tests.acceptance.cli import PATIENCE, Cli
 
 TWICE = """
 from tenantry import Context, Service
@@ -139,3 +140,20 @@ def test_a_signal_stops_a_worker_in_order(mesh: Cli, number: signal.Signals) -> 
         _, err = worker.communicate(timeout=20)
         assert worker.returncode == 0
         assert '"event": "stopped"' in err.splitlines()[-1]
+
+
+def test_a_worker_ends_although_nats_does_not_answer(cli: Cli) -> None:
+    cli.write("plain.py", PLAIN)
+    with cli.up():
+        server = cli.child("nats-server")["pid"]
+        with cli.foreground("run", "plain:service", "--drain", "1") as worker:
+            assert worker.stdout is not None
+            worker.stdout.readline()
+            os.kill(server, signal.SIGSTOP)
+            try:
+                worker.send_signal(signal.SIGTERM)
+                _, err = worker.communicate(timeout=PATIENCE)
+            finally:
+                os.kill(server, signal.SIGCONT)
+        assert worker.returncode == 1
+        assert "no orderly end in time" in err.splitlines()[-1]
