@@ -128,7 +128,7 @@ async def something_else(greeting: bytes) -> AsyncIterator[str]:
 async def test_something_else_on_the_port_does_not_hold_us_up(
     quick: Callable[[str, float], None], greeting: bytes
 ) -> None:
-    quick("connection._CONNECT", 0.2)
+    quick("link._CONNECT", 0.2)
     async with something_else(greeting) as url:
         with pytest.raises(ConnectionFailed):
             await Bus.connect(url)

@@ -116,19 +116,19 @@ async def test_headers_that_are_no_text_do_not_deafen_the_bus(
     """Any client can send such ones; nats-py's own reading would end for good."""
     heard, subject, sender = Heard(), fresh(), await station.connect()
     await bus.subscribe(subject, heard)
-    assert sender._client is not None
+    assert sender._link._client is not None
     command = f"HPUB {subject} {len(block)} {len(block) + 2}\r\n".encode()
-    await sender._client._send_command(command + block + b"hi\r\n")
+    await sender._link._client._send_command(command + block + b"hi\r\n")
     await sender.publish(subject, b"next")
     assert (await heard.reach(2))[-1] == b"next"
 
 
 async def test_a_connection_that_has_stopped_to_read_is_made_anew(bus: Bus) -> None:
-    subject, deaf = await echo(bus), bus._client
+    subject, deaf = await echo(bus), bus._link._client
     assert deaf is not None
     assert deaf._reading_task is not None
     deaf._reading_task.cancel()
-    await until(lambda: bus.connected and bus._client is not deaf)
+    await until(lambda: bus.connected and bus._link._client is not deaf)
     assert (await bus.call(subject, b"hi")).data == b"hi"
 
 
@@ -460,8 +460,8 @@ async def test_one_that_was_stopped_is_not_laid_again(bus: Bus) -> None:
     subject = fresh()
     subscription = await bus.subscribe(subject, Heard())
     await subscription.stop()
-    assert bus._client is not None
-    await subscription.lay(bus._client)
+    assert bus._link._client is not None
+    await subscription.lay(bus._link._client)
     with pytest.raises(Unavailable, match="nobody serves"):
         await bus.call(subject)
 
@@ -470,8 +470,8 @@ async def test_one_that_is_stopped_while_it_is_laid_hears_nothing(bus: Bus) -> N
     """As happens to one that ends while a lost connection is made anew."""
     subject, heard = fresh(), Heard()
     subscription = Subscription(bus, subject, "", heard)
-    assert bus._client is not None
-    laying = asyncio.create_task(subscription.lay(bus._client))
+    assert bus._link._client is not None
+    laying = asyncio.create_task(subscription.lay(bus._link._client))
     await asyncio.sleep(0)
     await subscription.stop()
     await laying
@@ -492,4 +492,5 @@ async def test_two_subscriptions_of_one_subject_are_two(bus: Bus) -> None:
 async def test_credentials_stay_out_of_what_a_bus_shows(station: Station) -> None:
     bus = await station.connect("service")
     text = Path(station.home.creds_path("service")).read_text()
-    assert not any(line in repr(vars(bus)) for line in text.splitlines() if len(line) > 50)
+    shown = repr(vars(bus)) + repr(vars(bus._link))
+    assert not any(line in shown for line in text.splitlines() if len(line) > 50)

@@ -244,9 +244,9 @@ async def test_after_stopping_nothing_is_read(bus: Bus, name: str, reader: Start
 
 
 async def test_stopping_leaves_nothing_with_the_bus(bus: Bus, name: str, reader: Started) -> None:
-    before = (len(bus._listeners), len(bus._subscriptions))
+    before = (len(bus._link._listeners), len(bus._subscriptions))
     await (await reader(bus, name)).pull.stop()
-    assert (len(bus._listeners), len(bus._subscriptions)) == before
+    assert (len(bus._link._listeners), len(bus._subscriptions)) == before
 
 
 async def test_after_a_restart_of_the_server_reading_goes_on(

@@ -155,7 +155,7 @@ async def test_where_the_credentials_are_refused_nothing_waits(
     await lose(frail, bus)
     shutil.copy(stranger.creds_path("control"), path)
     await frail.start()
-    await until(lambda: bus._refused)
+    await until(lambda: bus._link._refused)
     began = time.monotonic()
     with pytest.raises(NotAllowed, match="NATS refuses the credentials"):
         await bus.publish(fresh())

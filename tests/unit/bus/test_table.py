@@ -281,10 +281,10 @@ async def test_stopping_takes_the_watch_away(bucket: Bucket[Item], started: Star
 
 async def test_stopping_leaves_nothing_with_the_bus(bucket: Bucket[Item], started: Started) -> None:
     bus = bucket.bus
-    before = (len(bus._listeners), len(bus._subscriptions))
+    before = (len(bus._link._listeners), len(bus._subscriptions))
     for _ in range(3):
         await (await started(bucket)).stop()
-    assert (len(bus._listeners), len(bus._subscriptions)) == before
+    assert (len(bus._link._listeners), len(bus._subscriptions)) == before
 
 
 # restarts of the server
