@@ -1,0 +1,91 @@
+"""Messages and records of the control plane: what Tenantry itself says and keeps.
+
+Everything here has its JSON Schema in `schemas/`. Times are seconds since the epoch (UTC),
+sizes bytes, durations seconds. Records are frozen: a change makes a new one.
+"""
+
+from tenantry.messages.base import Empty, Message, Name, PublicKey, Seconds, TenantId
+from tenantry.messages.catalogue import ActionInfo, Alive, Declaration, Kind
+from tenantry.messages.contexts import IssueContext, RenewContext, RenewedContext, VerifyKey
+from tenantry.messages.cursors import Cursor
+from tenantry.messages.events import (
+    EVENT_OF_CHANGE,
+    CredentialsIssued,
+    CredentialsRevoked,
+    MessageDead,
+    TenantDeleted,
+    TenantEvent,
+    TenantPlanChanged,
+    TenantProvisioned,
+    TenantResumed,
+    TenantSuspended,
+)
+from tenantry.messages.letters import DeadLetter, Redrive
+from tenantry.messages.plans import SHIPPED_PLANS, Plan, PlanList
+from tenantry.messages.problems import Problem
+from tenantry.messages.replays import UNDER_WAY, Replay, ReplayState
+from tenantry.messages.tenants import (
+    CreateTenant,
+    Credential,
+    IssueCredentials,
+    ListTenants,
+    RevokeCredentials,
+    SetPlan,
+    SuspendTenant,
+    Tenant,
+    TenantAnswer,
+    TenantChange,
+    TenantPage,
+    TenantRef,
+    TenantState,
+)
+
+__all__ = [
+    "EVENT_OF_CHANGE",
+    "SHIPPED_PLANS",
+    "UNDER_WAY",
+    "ActionInfo",
+    "Alive",
+    "CreateTenant",
+    "Credential",
+    "CredentialsIssued",
+    "CredentialsRevoked",
+    "Cursor",
+    "DeadLetter",
+    "Declaration",
+    "Empty",
+    "IssueContext",
+    "IssueCredentials",
+    "Kind",
+    "ListTenants",
+    "Message",
+    "MessageDead",
+    "Name",
+    "Plan",
+    "PlanList",
+    "Problem",
+    "PublicKey",
+    "Redrive",
+    "RenewContext",
+    "RenewedContext",
+    "Replay",
+    "ReplayState",
+    "RevokeCredentials",
+    "Seconds",
+    "SetPlan",
+    "SuspendTenant",
+    "Tenant",
+    "TenantAnswer",
+    "TenantChange",
+    "TenantDeleted",
+    "TenantEvent",
+    "TenantId",
+    "TenantPage",
+    "TenantPlanChanged",
+    "TenantProvisioned",
+    "TenantRef",
+    "TenantResumed",
+    "TenantState",
+    "TenantSuspended",
+    "VerifyKey",
+]

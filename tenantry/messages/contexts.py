@@ -1,0 +1,44 @@
+"""Keys that tenant contexts verify with, and what issues and renews contexts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from tenantry.messages.base import Message, TenantId
+
+
+class VerifyKey(Message, frozen=True, kw_only=True):
+    """A public key that tenant contexts verify with (KV bucket `keys`, key: `context.<kid>`)."""
+
+    kid: str
+    key: str
+    """Ed25519 public key, base64url without padding."""
+    created: float
+    retired: float | None = None
+    """A context issued after this time is refused."""
+
+
+class IssueContext(Message, frozen=True, kw_only=True):
+    """`platform.tenants.issue_context`: a context of a tenant for what an operator does for it.
+
+    The answer is :class:`RenewedContext`.
+    """
+
+    id: TenantId
+    principal: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    roles: Annotated[tuple[Annotated[str, Meta(max_length=63)], ...], Meta(max_length=16)] = ()
+
+
+class RenewContext(Message, frozen=True, kw_only=True):
+    """`platform.router.renew_context`: a context that was valid when message `seq` was stored."""
+
+    token: str
+    seq: Annotated[int, Meta(ge=1)]
+
+
+class RenewedContext(Message, frozen=True, kw_only=True):
+    """The answer to :class:`RenewContext` and :class:`IssueContext`."""
+
+    token: str
