@@ -90,3 +90,14 @@ class Heard:
         """The bodies, once there are so many."""
         await until(lambda: len(self.messages) >= count)
         return self.bodies
+
+
+async def echo(bus: Bus) -> str:
+    """Something that answers with what it is asked; returns its subject."""
+    subject = fresh("echo")
+
+    async def answer(message: Message) -> None:
+        await bus.answer(message, message.data)
+
+    await bus.subscribe(subject, answer)
+    return subject

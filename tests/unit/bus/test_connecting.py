@@ -143,6 +143,13 @@ async def test_connecting_can_be_cancelled() -> None:
             await connecting
 
 
+async def test_credentials_stay_out_of_what_a_bus_shows(station: Station) -> None:
+    bus = await station.connect("service")
+    text = Path(station.home.creds_path("service")).read_text()
+    shown = repr(vars(bus)) + repr(vars(bus._link))
+    assert not any(line in shown for line in text.splitlines() if len(line) > 50)
+
+
 # closing
 
 

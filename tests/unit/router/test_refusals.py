@@ -1,0 +1,75 @@
+"""Where a rejection goes, and what it says of the rate."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantry.errors import RateLimited
+from tenantry.messages import Plan
+from tenantry_workers.router.admission import Admission, Contexts, may_answer, rate_fields
+from tenantry_workers.router.directory import Directory
+from tenantry_workers.router.limiter import Grant
+from tests.unit.router.admitting import MINTER, admit
+
+
+@pytest.mark.parametrize(
+    ("subject", "reply", "may"),
+    [
+        ("edge.acme.orders.place", "_INBOX.acme.x", True),
+        ("edge.acme", "_INBOX.acme.x.y", True),
+        ("edge.nobody.a.b", "_INBOX.nobody.x", True),
+        ("edge.acme.orders.place", "", False),
+        ("edge.acme.orders.place", "_INBOX.acme", False),
+        ("edge.acme.orders.place", "_INBOX.globex.x", False),
+        ("edge.acme.orders.place", "_INBOX.acme.", False),
+        ("edge.acme.orders.place", "_INBOX.acme.*", False),
+        ("edge.acme.orders.place", "_INBOX.acme.x.>", False),
+        ("edge.acme.orders.place", "_INBOX.acme..x", False),
+        ("edge.acme.orders.place", "_INBOX.acme.x\n", False),
+        ("edge.acme.orders.place", "$KV.tenants.acme", False),
+        ("edge.*.orders.place", "_INBOX.*.x", False),
+        ("edge.>.orders.place", "_INBOX.>.x", False),
+        ("edge..orders.place", "_INBOX..x", False),
+        ("edge.Acme.orders.place", "_INBOX.Acme.x", False),
+    ],
+)
+def test_a_rejection_goes_to_the_inbox_of_the_subjects_tenant(
+    subject: str, reply: str, may: bool
+) -> None:
+    assert may_answer(subject, reply) == may
+
+
+@given(st.text(max_size=20), st.text(max_size=30))
+def test_no_rejection_goes_anywhere_but_to_a_tenants_inbox(name: str, reply: str) -> None:
+    if may_answer(f"edge.{name}.a.b", reply):
+        assert reply.split(".")[:2] == ["_INBOX", name]
+        assert not set(reply) & set("*> \t\r\n\0")
+
+
+@pytest.mark.parametrize(
+    ("wait", "reset"), [(0.2, 1), (1.0, 1), (1.2, 2), (30.0, 30), (None, 1), (0.0, 1)]
+)
+def test_the_rate_fields_tell_policy_and_state(wait: float | None, reset: int) -> None:
+    refusal = RateLimited("no", retry_after=wait, quota=100, window=2)
+    assert rate_fields(refusal) == {
+        "RateLimit-Policy": '"default";q=100;w=2',
+        "RateLimit": f'"default";r=0;t={reset}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "window"), [(50.0, 100, 2), (1000.0, 10, 1), (0.3, 1, 4), (3.0, 10, 4)]
+)
+def test_the_window_is_what_a_full_burst_takes(
+    directory: Directory, rate: float, burst: int, window: int
+) -> None:
+    class Refusing:
+        def take(self, tenant: str, plan: Plan, now: float) -> Grant:
+            return Grant(False, 0, 0.1)
+
+    directory.plans.rows["standard"] = Plan(name="standard", rate=rate, burst=burst)
+    with pytest.raises(RateLimited) as caught:
+        admit(Admission(directory, Refusing(), Contexts(MINTER)))
+    assert f";w={window}" in rate_fields(caught.value)["RateLimit-Policy"]
