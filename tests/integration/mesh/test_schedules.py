@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from typing import Any
 
 import pytest
 
 from tenantry import errors, schedules
 from tenantry.bus import Bus
-from tenantry.bus import jetstream as js
-from tenantry.context.token import Minter
 from tenantry_workers.tenants import TenantsWorker
 from tests.integration.mesh.planner import FAR, SOON, Planned, Wish, Wishes, planner
+from tests.integration.mesh.planning import (
+    has_due,
+    has_stored,
+    nothing_left,
+    plan,
+    plan_all,
+    remembers,
+)
 from tests.mesh import Mesh, Program, Running, eventually, journal
 from tests.services import Memory
 
@@ -28,13 +33,13 @@ def planning(mesh: Mesh) -> Running:
 
 async def test_a_command_is_sent_when_its_time_has_come(acme: Program) -> None:
     await plan(acme, Wish("x", after=SOON))
-    await eventually(lambda: _remembers(acme, ["x"]))
+    await eventually(lambda: remembers(acme, ["x"]))
 
 
 async def test_it_is_not_sent_before(acme: Program, control: Bus) -> None:
     due = time.time() + SOON
     await plan(acme, Wish("x", at=due))
-    await eventually(lambda: _remembers(acme, ["x"]))
+    await eventually(lambda: remembers(acme, ["x"]))
     (entry,) = await journal(control, acme.id, "notes.remember")
     stored = dt.datetime.fromisoformat(entry.headers["Nats-Time-Stamp"]).timestamp()
     assert stored >= round(due, 3)
@@ -45,19 +50,19 @@ async def test_one_whose_time_has_not_come_waits_while_a_later_one_is_sent(
 ) -> None:
     far = await plan(acme, Wish("far", after=FAR))
     await plan(acme, Wish("soon", after=SOON))
-    await eventually(lambda: _remembers(acme, ["soon"]))
+    await eventually(lambda: remembers(acme, ["soon"]))
     assert [each.id for each in await schedules.find(control, acme.id)] == [far]
 
 
 async def test_what_is_past_is_due_at_once(acme: Program) -> None:
     await plan(acme, Wish("x", at=1.0))
-    await eventually(lambda: _remembers(acme, ["x"]))
+    await eventually(lambda: remembers(acme, ["x"]))
 
 
 async def test_what_has_been_sent_leaves_nothing_behind(acme: Program, control: Bus) -> None:
     await plan(acme, Wish("x", after=0))
-    await eventually(lambda: _remembers(acme, ["x"]))
-    await eventually(lambda: _nothing_left(control, acme.id))
+    await eventually(lambda: remembers(acme, ["x"]))
+    await eventually(lambda: nothing_left(control, acme.id))
 
 
 async def test_it_outlives_the_plans_retention_which_begins_when_it_is_sent(
@@ -66,7 +71,7 @@ async def test_it_outlives_the_plans_retention_which_begins_when_it_is_sent(
     name = await plan(small, Wish("far", after=FAR))
     await plan(small, Wish("soon", after=0))
     assert "Nats-TTL" not in (await schedules.get(control, small.id, name)).headers
-    await eventually(lambda: _stored(control, small.id, "notes.remember", 1))
+    await eventually(lambda: has_stored(control, small.id, "notes.remember", 1))
     (entry,) = await journal(control, small.id, "notes.remember")
     assert entry.headers["Nats-TTL"] == "604800s"
 
@@ -76,7 +81,7 @@ async def test_the_plan_is_the_one_of_the_time_when_it_is_sent(
 ) -> None:
     await plan(small, Wish("x", after=2 * SOON))
     await mesh.control("set_plan", id=small.id, plan="business")
-    await eventually(lambda: _stored(control, small.id, "notes.remember", 1))
+    await eventually(lambda: has_stored(control, small.id, "notes.remember", 1))
     (entry,) = await journal(control, small.id, "notes.remember")
     assert entry.headers["Nats-TTL"] == "31536000s"
 
@@ -85,20 +90,20 @@ async def test_what_falls_due_together_is_sent_in_the_order_of_times(acme: Progr
     now = time.time() + SOON
     wishes = [Wish(str(9 - n), at=now + (9 - n) / 1000) for n in range(10)]
     await plan_all(acme, wishes)
-    await eventually(lambda: _remembers(acme, [str(n) for n in range(10)]))
+    await eventually(lambda: remembers(acme, [str(n) for n in range(10)]))
 
 
 async def test_what_has_one_time_is_sent_in_the_order_of_the_handler(acme: Program) -> None:
     now = time.time() + SOON
     await plan_all(acme, [Wish(str(n), at=now) for n in range(10)])
-    await eventually(lambda: _remembers(acme, [str(n) for n in range(10)]))
+    await eventually(lambda: remembers(acme, [str(n) for n in range(10)]))
 
 
 async def test_a_handler_that_fails_schedules_nothing(acme: Program, control: Bus) -> None:
     assert (await acme.ask("planner.plan", Wish("x", after=0, fails=1))).code == "handler_failed"
     assert await schedules.find(control, acme.id) == []
     await plan(acme, Wish("y", after=SOON))
-    await eventually(lambda: _remembers(acme, ["y"]))
+    await eventually(lambda: remembers(acme, ["y"]))
 
 
 async def test_a_command_that_is_retried_schedules_once(acme: Program, control: Bus) -> None:
@@ -116,7 +121,7 @@ async def test_a_message_that_is_handled_twice_schedules_once(acme: Program, con
 async def test_a_message_that_is_handled_twice_sends_once(acme: Program, control: Bus) -> None:
     for _ in range(2):
         await acme.ask("planner.plan", Wish("x", after=0), headers={"Nats-Msg-Id": "7"})
-        await eventually(lambda: _nothing_left(control, acme.id))
+        await eventually(lambda: nothing_left(control, acme.id))
     assert len(await journal(control, acme.id, "notes.remember")) == 1
 
 
@@ -126,15 +131,15 @@ async def test_a_cancelled_one_is_not_sent_while_its_neighbour_is(
     due = time.time() + 2 * SOON
     first, _ = await plan_all(acme, [Wish("first", at=due), Wish("second", at=due)])
     await acme.client.request("planner.cancel", Planned(first))
-    await eventually(lambda: _remembers(acme, ["second"]))
-    await eventually(lambda: _nothing_left(control, acme.id))
+    await eventually(lambda: remembers(acme, ["second"]))
+    await eventually(lambda: nothing_left(control, acme.id))
     assert await acme.texts() == ["second"]
 
 
 async def test_a_handler_can_cancel_what_it_has_just_sent(acme: Program) -> None:
     wishes = Wishes((Wish("first", after=0), Wish("second", after=SOON)))
     await acme.client.request("planner.change_of_mind", wishes)
-    await eventually(lambda: _remembers(acme, ["second"]))
+    await eventually(lambda: remembers(acme, ["second"]))
 
 
 async def test_cancelling_what_is_not_there_is_no_fault(acme: Program) -> None:
@@ -164,8 +169,8 @@ async def test_another_service_can_not_cancel_it(mesh: Mesh, acme: Program, cont
 async def test_it_goes_to_the_tenant_it_was_scheduled_for(acme: Program, globex: Program) -> None:
     await plan(acme, Wish("acme", after=0))
     await plan(globex, Wish("globex", after=0))
-    await eventually(lambda: _remembers(acme, ["acme"]))
-    await eventually(lambda: _remembers(globex, ["globex"]))
+    await eventually(lambda: remembers(acme, ["acme"]))
+    await eventually(lambda: remembers(globex, ["globex"]))
 
 
 async def test_a_suspended_tenants_commands_wait_until_it_is_resumed(
@@ -174,11 +179,11 @@ async def test_a_suspended_tenants_commands_wait_until_it_is_resumed(
     await plan_all(acme, [Wish("1", after=SOON), Wish("2", after=SOON)])
     await mesh.control("suspend", id=acme.id)
     await plan(globex, Wish("x", after=2 * SOON))
-    await eventually(lambda: _remembers(globex, ["x"]))
+    await eventually(lambda: remembers(globex, ["x"]))
     assert await journal(control, acme.id, "notes.remember") == []
     await mesh.control("resume", id=acme.id)
-    await eventually(lambda: _stored(control, acme.id, "notes.remember", 2))
-    await eventually(lambda: _remembers(acme, ["1", "2"]))
+    await eventually(lambda: has_stored(control, acme.id, "notes.remember", 2))
+    await eventually(lambda: remembers(acme, ["1", "2"]))
 
 
 async def test_a_deleted_tenants_commands_are_never_sent(
@@ -187,111 +192,9 @@ async def test_a_deleted_tenants_commands_are_never_sent(
     await plan(acme, Wish("x", after=SOON))
     await mesh.control("delete", id=acme.id)
     await plan(globex, Wish("x", after=2 * SOON))
-    await eventually(lambda: _nothing_left(control, acme.id))
-    await eventually(lambda: _remembers(globex, ["x"]))
+    await eventually(lambda: nothing_left(control, acme.id))
+    await eventually(lambda: remembers(globex, ["x"]))
     assert await journal(control, acme.id, "notes.remember") == []
-
-
-async def test_one_of_no_tenant_is_never_sent_and_stops_no_other(
-    mesh: Mesh, globex: Program, control: Bus, insider: Bus
-) -> None:
-    await lay_down(insider, "nobody", "0" * 32, mesh.minter().mint("nobody", "business", "edge"))
-    await plan(globex, Wish("x", after=0))
-    await eventually(lambda: _remembers(globex, ["x"]))
-    await eventually(lambda: _nothing_left(control, "nobody"), within=AWAY)
-    assert await journal(control, "nobody") == []
-
-
-async def test_one_of_a_tenant_that_is_not_known_yet_waits_for_it(
-    mesh: Mesh, control: Bus, insider: Bus
-) -> None:
-    await lay_down(insider, "newborn", "0" * 32, mesh.minter().mint("newborn", "business", "edge"))
-    await eventually(lambda: _due(control, "newborn", 1))
-    async with mesh.program("newborn") as program:
-        await eventually(lambda: _remembers(program, ["laid"]))
-
-
-async def test_a_forged_one_is_never_sent(
-    acme: Program, globex: Program, control: Bus, insider: Bus
-) -> None:
-    await plan(globex, Wish("x", after=FAR))
-    (other,) = await schedules.find(control, globex.id)
-    kept = await schedules.get(control, globex.id, other.id)
-    await lay_down(insider, acme.id, "0" * 32, kept.headers["Tenant-Context"])
-    await eventually(lambda: _nothing_left(control, acme.id))
-    assert await journal(control, acme.id, "notes.remember") == []
-
-
-async def test_one_with_a_context_that_was_over_when_it_was_stored_is_never_sent(
-    mesh: Mesh, acme: Program, control: Bus, insider: Bus
-) -> None:
-    minter = mesh.minter()
-    stale = minter.mint(acme.id, "business", "edge", now=time.time() - 3600)
-    await lay_down(insider, acme.id, "0" * 32, stale)
-    await eventually(lambda: _nothing_left(control, acme.id))
-    assert await journal(control, acme.id, "notes.remember") == []
-
-
-async def test_one_that_is_signed_by_nobody_known_is_never_sent_and_stops_no_other(
-    acme: Program, globex: Program, control: Bus, insider: Bus
-) -> None:
-    stranger = Minter("stranger", bytes(32)).mint(acme.id, "business", "edge")
-    await lay_down(insider, acme.id, "0" * 32, stranger)
-    await plan(globex, Wish("x", after=0))
-    await eventually(lambda: _remembers(globex, ["x"]))
-    assert not await _nothing_left(control, acme.id)  # the key may only be new
-    await eventually(lambda: _nothing_left(control, acme.id), within=AWAY)
-    assert await journal(control, acme.id, "notes.remember") == []
-
-
-@pytest.mark.parametrize("command", ["nonsense", "notes.*", "notes.remember.more"])
-async def test_one_that_names_no_command_is_never_sent(
-    mesh: Mesh, acme: Program, control: Bus, insider: Bus, command: str
-) -> None:
-    good = mesh.minter().mint(acme.id, "business", "edge")
-    before = len(await journal(control, acme.id))
-    await lay_down(insider, acme.id, "0" * 32, good, command=command)
-    await eventually(lambda: _nothing_left(control, acme.id))
-    assert len(await journal(control, acme.id)) == before
-
-
-async def test_one_that_does_not_say_when_it_is_due_is_sent(
-    mesh: Mesh, acme: Program, insider: Bus
-) -> None:
-    good = mesh.minter().mint(acme.id, "business", "edge")
-    await lay_down(insider, acme.id, "0" * 32, good, due="soon")
-    await eventually(lambda: _remembers(acme, ["laid"]))
-
-
-async def test_one_with_a_good_context_is_sent(
-    mesh: Mesh, acme: Program, control: Bus, insider: Bus
-) -> None:
-    good = mesh.minter().mint(acme.id, "business", "edge")
-    await lay_down(insider, acme.id, "0" * 32, good)
-    await eventually(lambda: _remembers(acme, ["laid"]))
-
-
-async def test_it_is_sent_in_the_name_of_the_same_principal(
-    mesh: Mesh, acme: Program, control: Bus, insider: Bus
-) -> None:
-    token = mesh.minter().mint(acme.id, "business", "ada", roles=("admin",))
-    await lay_down(insider, acme.id, "0" * 32, token)
-    await eventually(lambda: _stored(control, acme.id, "notes.remember", 1))
-    (entry,) = await journal(control, acme.id, "notes.remember")
-    claims = _claims(entry.headers["Tenant-Context"])
-    assert (claims["sub"], claims["roles"], claims["plan"]) == ("ada", ["admin"], "business")
-    assert claims["iat"] > _claims(token)["iat"]
-
-
-async def test_one_that_comes_again_is_stored_once(
-    mesh: Mesh, acme: Program, control: Bus, insider: Bus
-) -> None:
-    """As after a kill between the journal's answer and the clearing away."""
-    token = mesh.minter().mint(acme.id, "business", "edge")
-    for _ in range(2):
-        await lay_down(insider, acme.id, "0" * 32, token)
-        await eventually(lambda: _nothing_left(control, acme.id))
-    assert len(await journal(control, acme.id, "notes.remember")) == 1
 
 
 async def test_erasing_takes_one_tenants_and_no_others(
@@ -300,7 +203,7 @@ async def test_erasing_takes_one_tenants_and_no_others(
     for program in (acme, globex):
         await plan_all(program, [Wish("1", after=FAR), Wish("2", after=FAR)])
     assert await schedules.erase(control, acme.id) == 2
-    assert await _nothing_left(control, acme.id)
+    assert await nothing_left(control, acme.id)
     assert len(await schedules.find(control, globex.id)) == 2
 
 
@@ -328,9 +231,9 @@ async def test_what_came_due_without_a_tenants_worker_is_sent_when_one_is_back(
         await own_mesh.ready(acme, "planner.plan")
         await own_mesh.running[0].stop()
         await plan_all(acme, [Wish("2", after=2 * SOON), Wish("1", after=SOON)])
-        await eventually(lambda: _due(control, acme.id, 2))
+        await eventually(lambda: has_due(control, acme.id, 2))
         own_mesh.start(TenantsWorker(own_mesh.options()))
-        await eventually(lambda: _remembers(acme, ["1", "2"], "vault"))
+        await eventually(lambda: remembers(acme, ["1", "2"], "vault"))
 
 
 async def test_what_a_service_has_scheduled_outlives_it(mesh: Mesh, acme: Program) -> None:
@@ -338,7 +241,7 @@ async def test_what_a_service_has_scheduled_outlives_it(mesh: Mesh, acme: Progra
     await mesh.ready(acme, "passing.plan")
     await acme.client.request("passing.plan", Wish("x", after=2 * SOON))
     await running.stop()
-    await eventually(lambda: _remembers(acme, ["x"]))
+    await eventually(lambda: remembers(acme, ["x"]))
 
 
 async def test_two_tenants_workers_send_it_once(mesh: Mesh, acme: Program, control: Bus) -> None:
@@ -346,45 +249,9 @@ async def test_two_tenants_workers_send_it_once(mesh: Mesh, acme: Program, contr
     texts = [str(n) for n in range(30)]
     now = time.time() + SOON
     await plan_all(acme, [Wish(text, at=now + int(text) / 1000) for text in texts])
-    await eventually(lambda: _remembers(acme, texts))
+    await eventually(lambda: remembers(acme, texts))
     assert len(await journal(control, acme.id, "notes.remember")) == 30
     await second.stop()
-
-
-async def plan(program: Program, wish: Wish) -> str:
-    return str((await program.client.request("planner.plan", wish))["id"])
-
-
-async def plan_all(program: Program, wishes: list[Wish]) -> list[str]:
-    answer = await program.client.request("planner.plan_all", Wishes(tuple(wishes)))
-    return [str(each["id"]) for each in answer]
-
-
-async def lay_down(bus: Bus, tenant: str, name: str, token: str, **more: str) -> None:
-    """Schedule by hand, for now."""
-    fields = {
-        "Tenant-Context": token,
-        "Tenant-Command": more.get("command", "notes.remember"),
-        "Tenant-Due": more.get("due", "0"),
-    }
-    await js.store(bus, f"schedule.{tenant}.planner.{name}", b'{"text": "laid"}', headers=fields)
-    timer = {
-        "Nats-Schedule": "@at 2020-01-01T00:00:00Z",
-        "Nats-Schedule-Target": f"due.{tenant}.planner.{name}",
-    }
-    await js.store(bus, f"timer.{tenant}.planner.{name}", b"", headers=timer)
-
-
-def _claims(token: str) -> Any:
-    import base64
-    import json
-
-    body = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-
-
-async def _remembers(program: Program, texts: list[str], service: str = "notes") -> bool:
-    return await program.texts(service) == texts
 
 
 async def _keeps(program: Program, texts: list[str]) -> bool:
@@ -397,23 +264,3 @@ async def _keeps(program: Program, texts: list[str]) -> bool:
 
 async def _waiting(control: Bus, tenant: str, count: int) -> bool:
     return len(await schedules.find(control, tenant)) == count
-
-
-async def _stored(control: Bus, tenant: str, name: str, count: int) -> bool:
-    return len(await journal(control, tenant, name)) == count
-
-
-async def _due(control: Bus, tenant: str, count: int) -> bool:
-    return len(await _subjects(control, "TIMERS", f"due.{tenant}.>")) == count
-
-
-async def _nothing_left(control: Bus, tenant: str) -> bool:
-    for stream, filter_ in (("SCHEDULES", f"schedule.{tenant}.>"), ("TIMERS", f"*.{tenant}.>")):
-        if await _subjects(control, stream, filter_):
-            return False
-    return True
-
-
-async def _subjects(control: Bus, stream: str, filter_: str) -> dict[str, int]:
-    info = await js.api(control, f"STREAM.INFO.{stream}", {"subjects_filter": filter_})
-    return dict(info["state"].get("subjects") or {})
