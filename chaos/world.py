@@ -70,9 +70,9 @@ class World(ABC):
     async def reader(self) -> Client:
         """A plain client that may read everything."""
 
+    @abstractmethod
     async def replay(self, tenant: str) -> bool:
         """Ask for a replay of a tenant in the service `echo`; False where that can't be now."""
-        raise NotImplementedError
 
     def targets(self) -> dict[str, list[str]]:
         """What faults may strike: the processes by role."""
@@ -199,6 +199,10 @@ class PlainWorld(World):
     async def reader(self) -> Client:
         """See :class:`World`."""
         return await _connect(self.url)
+
+    async def replay(self, tenant: str) -> bool:  # noqa: ARG002  (by hand there is none)
+        """See :class:`World`."""
+        return False
 
 
 async def _connect(url: str, creds: str | None = None, *, inbox: str = "_INBOX") -> Client:
