@@ -197,7 +197,14 @@ _MESH = (
         "the service, operators",
         "KV_replays",
     ),
-    Row("$KV.redrives.<number>", "record", "Redrive", "operators", "operators", "KV_redrives"),
+    Row(
+        "$KV.redrives.<tenant>.<number>",
+        "record",
+        "Redrive",
+        "operators",
+        "operators",
+        "KV_redrives",
+    ),
 )
 
 _SYS = (Row("$SYS.REQ.CLAIMS.UPDATE", "request", "account JWT", "tenants", "nats-server", ""),)

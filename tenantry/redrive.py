@@ -143,11 +143,12 @@ class Redriver:
         headers = await self._headers(letter)
         to = subjects.address(letter.tenant, letter.about.action)
         mark = Redrive(id=headers[names.MSG_ID], since=self._since, at=round(time.time(), 3))
+        key = f"{letter.tenant}.{letter.number}"
         seq = 0
         try:
-            await self._marks.create(str(letter.number), mark)
+            await self._marks.create(key, mark)
         except Conflict:
-            former = await self._marks.get(str(letter.number))
+            former = await self._marks.get(key)
             if former is None:
                 return 0
             seq = await self._find(to, former.value)
@@ -155,9 +156,8 @@ class Redriver:
             ack = await store(self._bus, subjects.journal(to), letter.body, headers=headers)
             seq = ack.seq
         await self._letters.drop(letter.number, erase=False)  # the journal has it, too
-        key = f"$KV.{_BUCKET}.{letter.number}"
         # Purged, not deleted: a number is never used again, so no marker need tell of it.
-        await api(self._bus, f"STREAM.PURGE.KV_{_BUCKET}", {"filter": key})
+        await api(self._bus, f"STREAM.PURGE.KV_{_BUCKET}", {"filter": f"$KV.{_BUCKET}.{key}"})
         return seq
 
     async def _find(self, to: subjects.Address, mark: Redrive) -> int:

@@ -35,7 +35,7 @@ class DeadLetter(Message, frozen=True, kw_only=True):
 
 
 class Redrive(Message, frozen=True, kw_only=True):
-    """A dead letter on its way back (KV bucket `redrives`, key: its number), gone when it is there.
+    """A dead letter on its way back (bucket `redrives`, key: `<tenant>.<number>`), then gone.
 
     Where one is left, a redrive was cut off, and the journal may have the message.
     """

@@ -13,8 +13,6 @@ from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.journal.erase import check_gone, erase
 from tests.mesh import Mesh, Program, journal
 
-PLACES = ("JOURNAL", "DEAD", "KV_state", "KV_replays", "KV_cursors")
-
 
 async def fill(bus: Bus, tenant: str) -> dict[str, int]:
     """Leave something in every place; how many messages each holds then."""
@@ -26,6 +24,7 @@ async def fill(bus: Bus, tenant: str) -> dict[str, int]:
     await store(bus, f"timer.{tenant}.archive.{'1' * 32}", b"x")
     await store(bus, f"$KV.cursors.archive.{tenant}", b"{}")
     await store(bus, f"$KV.replays.archive.{tenant}", b"{}")
+    await store(bus, f"$KV.redrives.{tenant}.1", b"{}")
     return await held(bus, tenant)
 
 
@@ -36,6 +35,7 @@ async def held(bus: Bus, tenant: str) -> dict[str, int]:
         "SCHEDULES": f"schedule.{tenant}.>",
         "TIMERS": f"timer.{tenant}.>",
         "KV_state": f"$KV.state.{tenant}.>",
+        "KV_redrives": f"$KV.redrives.{tenant}.*",
         "KV_replays": f"$KV.replays.*.{tenant}",
         "KV_cursors": f"$KV.cursors.*.{tenant}",
     }

@@ -195,7 +195,7 @@ async def test_a_deleted_tenants_letters_stay(mesh: Mesh, control: Bus, acme: Pr
 async def test_a_redrive_leaves_no_mark(control: Bus, acme: Program) -> None:
     number = await died(control, acme, "clean")
     await redrive(control, {acme.id: [number]})
-    assert await _marks(control).get(str(number)) is None
+    assert await _marks(control).get(f"{acme.id}.{number}") is None
 
 
 async def test_what_the_journal_has_is_not_stored_again_however_late(
@@ -204,7 +204,8 @@ async def test_what_the_journal_has_is_not_stored_again_however_late(
     """As if the first redrive was killed after it had published, and the dedup window is over."""
     entry = await sent(control, acme, "once")
     number = await lay(control, acme.id, entry)
-    await _marks(control).create(str(number), Redrive(id="its-own", since=entry.seq, at=0.0))
+    mark = Redrive(id="its-own", since=entry.seq, at=0.0)
+    await _marks(control).create(f"{acme.id}.{number}", mark)
     own = {**entry.headers, "Nats-Msg-Id": "its-own", "Tenant-Only": "notes"}
     subject = journal_subject(address(acme.id, "notes.remember"))
     copy = await store(control, subject, entry.data, headers=own)
@@ -212,14 +213,15 @@ async def test_what_the_journal_has_is_not_stored_again_however_late(
     assert (outcome.result, outcome.seq) == ("redriven", copy.seq)
     assert [each.seq for each in await redriven(control, acme.id)] == [copy.seq]
     assert await left(control, acme.id) == []
-    assert await _marks(control).get(str(number)) is None
+    assert await _marks(control).get(f"{acme.id}.{number}") is None
 
 
 async def test_what_the_journal_has_not_is_stored(control: Bus, acme: Program) -> None:
     """As if the first redrive was killed before it could publish."""
     entry = await sent(control, acme, "once")
     number = await lay(control, acme.id, entry)
-    await _marks(control).create(str(number), Redrive(id="its-own", since=entry.seq, at=0.0))
+    mark = Redrive(id="its-own", since=entry.seq, at=0.0)
+    await _marks(control).create(f"{acme.id}.{number}", mark)
     (outcome,) = await redrive(control, {acme.id: [number]})
     assert outcome.result == "redriven"
     assert [each.seq for each in await redriven(control, acme.id)] == [outcome.seq]
