@@ -6,6 +6,7 @@ A letter's number is its sequence in `DEAD`; it never changes and is not used ag
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
@@ -86,6 +87,11 @@ class Letters:
         async for found in scan(self._bus, DEAD, subject):
             if which.takes(letter := read(found)):
                 yield letter
+
+    async def any(self, which: Selection) -> bool:
+        """Whether there is any that is meant; raises as :meth:`select` does."""
+        async with aclosing(self.select(which)) as found:
+            return await anext(found, None) is not None
 
     async def get(self, number: int) -> Letter:
         """The letter with this number; raises :class:`NotFound`."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from tenantry import rows, subjects
+from tenantry import catalogue, rows, subjects
 from tenantry.bus import Bucket, Bus, Table, api
 from tenantry.bus.scan import find, find_next, scan
 from tenantry.context.state import BUCKET as STATE
@@ -224,22 +224,12 @@ class Replays:
 
     async def declaration(self, service: str) -> Declaration:
         """The newest version of a service that the catalogue knows. Raises :class:`NotFound`."""
-        table = Table(Bucket(self._bus, "catalogue", Declaration), filter=f"{service}.>")
-        await table.start()
-        await table.stop()
-        if not table.rows:
-            raise NotFound(f"no service {service} is known", hint="`tenantry services` lists them")
-        return max(table.rows.values(), key=lambda each: subjects.version_key(each.version))
+        return await catalogue.newest(self._bus, service)
 
     async def recoverable(self) -> list[str]:
         """The services that declare something replayable, sorted."""
-        table = Table(Bucket(self._bus, "catalogue", Declaration))
-        await table.start()
-        await table.stop()
-        newest: dict[str, Declaration] = {}
-        for each in sorted(table.rows.values(), key=lambda row: subjects.version_key(row.version)):
-            newest[each.service] = each
-        return sorted(name for name, each in newest.items() if each.replays)
+        newest = {each.service: each for each in await catalogue.declarations(self._bus)}
+        return [name for name, each in newest.items() if each.replays]
 
     # --- the journal and the state -------------------------------------------------------------
 

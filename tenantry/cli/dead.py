@@ -14,10 +14,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from cyclopts import App, Group, Parameter
 
-from tenantry.cli import confirm, connection, loop, moment, output
+from tenantry.bus import Bus
+from tenantry.cli import confirm, connection, known, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
-from tenantry.cli.journal import check_known
 from tenantry.cli.options import Output
 from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
@@ -239,9 +239,20 @@ async def _selected(at: Connection, which: Selection) -> list[Letter]:
     async with await at.connect("control") as bus:
         read = Letters(bus).select(which)
         found = [msgspec.structs.replace(letter, body=b"") async for letter in read]
-        if not found and which.tenant is not None:  # one that was deleted may have left some
-            await check_known(bus, which.tenant)
+        if not found:
+            await _check_names(bus, which)
         return found
+
+
+async def _check_names(bus: Bus, which: Selection) -> None:
+    """Raise :class:`NotFound` for a name that is unknown; one that has left may have letters."""
+    letters = Letters(bus)
+    if which.tenant is not None:
+        await known.check_tenant(bus, which.tenant)
+    if which.service is not None and not await letters.any(Selection(service=which.service)):
+        await known.check_service(bus, which.service)
+    if which.action is not None and not await letters.any(Selection(action=which.action)):
+        await known.check_action(bus, which.action)
 
 
 async def _with(at: Connection, work: Callable[[Letters], Coroutine[Any, Any, T]]) -> T:

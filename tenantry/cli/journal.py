@@ -12,18 +12,19 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from tenantry import subjects
-from tenantry.bus import Bucket, Bus, Table
+from tenantry import catalogue, subjects
+from tenantry.bus import Bus
 from tenantry.bus.jetstream import StoredMessage
-from tenantry.cli import connection, loop, moment, output
+from tenantry.bus.scan import find_next
+from tenantry.cli import connection, known, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.moment import Point
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.usage import UsageError, examples
-from tenantry.errors import NotFound
 from tenantry.journal import Selection, first_at, from_last, read
-from tenantry.messages import Declaration, Kind, Tenant
+from tenantry.messages import Kind
 from tenantry.service.service import RESERVED
+from tenantry.streams import JOURNAL
 from tenantry.wire import headers as names
 
 app = App(
@@ -131,10 +132,18 @@ async def limited(bus: Bus, wanted: Selection, since: Point, until: Point) -> Se
     return msgspec.structs.replace(wanted, since=first, until=end)
 
 
-async def check_known(bus: Bus, tenant: str) -> None:
-    """Raise :class:`NotFound` for a tenant that never was."""
-    if await Bucket(bus, "tenants", Tenant).get(tenant) is None:
-        raise NotFound(f"no tenant {tenant!r}", hint="see `tenantry tenants list`")
+async def _check_names(bus: Bus, wanted: Selection) -> None:
+    """Raise :class:`NotFound` for a service or action that neither catalogue nor journal knows."""
+    if wanted.service and not await _stored(bus, f"{wanted.service}.*"):
+        await known.check_service(bus, wanted.service)
+    for name in wanted.actions:
+        if not await _stored(bus, name):
+            await known.check_action(bus, name)
+
+
+async def _stored(bus: Bus, name: str) -> bool:
+    """Whether the journal has any message, of any tenant, on `<service>.<action>`."""
+    return await find_next(bus, JOURNAL, f"journal.*.*.{name}") is not None
 
 
 async def _show(
@@ -145,7 +154,8 @@ async def _show(
     form: output.Format,
 ) -> None:
     async with await at.connect("control") as bus:
-        await check_known(bus, wanted.tenant)
+        await known.check_tenant(bus, wanted.tenant)
+        await _check_names(bus, wanted)
         kinds = await _kinds(bus)
         chosen = await limited(bus, wanted, *span)
         if form == "table":
@@ -195,12 +205,9 @@ async def _of_kind(
 
 async def _kinds(bus: Bus) -> dict[str, Kind]:
     """What the catalogue says each `<service>.<action>` is."""
-    table = Table(Bucket(bus, "catalogue", Declaration))
-    await table.start()
-    await table.stop()
     return {
         f"{each.service}.{action.name}": action.kind
-        for each in table.rows.values()
+        for each in await catalogue.declarations(bus)
         for action in each.actions
     }
 

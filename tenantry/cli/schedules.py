@@ -12,10 +12,9 @@ from cyclopts import App, Parameter
 from tenantry import schedules, subjects
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
-from tenantry.cli import connection, loop, output
+from tenantry.cli import connection, known, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
-from tenantry.cli.journal import check_known
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.errors import JetStreamError, NotFound, SetupError
@@ -155,7 +154,9 @@ async def _find(at: Connection, tenant: str, service: str) -> list[Schedule]:
     async with _bus(at) as bus:
         found = await schedules.find(bus, tenant, service)
         if not found and tenant != "*":  # one that was deleted may have left some
-            await check_known(bus, tenant)
+            await known.check_tenant(bus, tenant)
+        if not found and service != "*" and not await schedules.find(bus, service=service):
+            await known.check_service(bus, service)
         return found
 
 

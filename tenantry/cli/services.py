@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from tenantry import subjects
-from tenantry.bus import Bucket, Bus, Message, Table
+from tenantry import catalogue, subjects
+from tenantry.bus import Bus, Message
 from tenantry.cli import connection, lags, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output
-from tenantry.errors import NotFound
 from tenantry.messages import ActionInfo, Declaration
 
 _WAIT = 0.5
@@ -100,7 +99,7 @@ def services(
     if name is not None:
         found = [each for each in found if each.service == name]
         if not found:
-            raise NotFound(f"no service {name} is known", hint="`tenantry services` lists them")
+            raise catalogue.unknown(name)
     if form == "json":
         output.json(found)
     elif name is not None:
@@ -112,12 +111,12 @@ def services(
 
 async def _look(at: Connection) -> list[Running]:
     async with await at.connect("control") as bus:
-        table = Table(Bucket(bus, "catalogue", Declaration))
-        infos, figures, _ = await asyncio.gather(
-            bus.gather("$SRV.INFO", wait=_WAIT), bus.gather("$SRV.STATS", wait=_WAIT), table.start()
+        infos, figures, known = await asyncio.gather(
+            bus.gather("$SRV.INFO", wait=_WAIT),
+            bus.gather("$SRV.STATS", wait=_WAIT),
+            catalogue.declarations(bus),
         )
-        await table.stop()
-        return merge(table.rows.values(), _answers(infos), _answers(figures))
+        return merge(known, _answers(infos), _answers(figures))
 
 
 async def alive(bus: Bus) -> dict[str, int]:

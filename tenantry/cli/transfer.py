@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 from tenantry import subjects
 from tenantry.bus import Bus
-from tenantry.cli import connection, loop, output
+from tenantry.cli import connection, known, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
-from tenantry.cli.journal import Since, Until, check_known, limited, point
+from tenantry.cli.journal import Since, Until, limited, point
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.progress import progress
 from tenantry.control import Control
@@ -46,7 +46,7 @@ def export(
 
     async def run() -> Summary:
         async with await at.connect("control") as bus:
-            await check_known(bus, tenant)
+            await known.check_tenant(bus, tenant)
             wanted = await limited(bus, Selection(tenant=tenant), *span)
             if wanted is None:
                 raise NotFound(f"the journal holds nothing of {tenant} in this span")

@@ -102,6 +102,32 @@ def test_filters(mesh: Cli, tenant: str) -> None:
     assert numbers(mesh, *mine, "--service", "ledger") == []
 
 
+@pytest.mark.parametrize("verb", ["list", "redrive", "drop"])
+def test_a_service_that_nothing_knows_is_told(mesh: Cli, verb: str) -> None:
+    assert mesh.fails("dead", verb, "--service", "nope") == (
+        "not_found: no service nope is known (`tenantry services` lists them)"
+    )
+
+
+@pytest.mark.parametrize("verb", ["list", "redrive", "drop"])
+def test_an_action_that_nothing_knows_is_told(mesh: Cli, verb: str) -> None:
+    assert mesh.fails("dead", verb, "--action", "orders.nope") == (
+        "not_found: orders has no action nope (`tenantry services orders` lists them)"
+    )
+
+
+def test_a_service_and_an_action_without_letters_are_no_error(mesh: Cli) -> None:
+    assert numbers(mesh, "--service", "ledger", "--action", "ledger.total") == []
+    assert numbers(mesh, "--action", "tenants.tenant_deleted") == []
+
+
+def test_letters_of_a_service_that_has_left_are_found(mesh: Cli, tenant: str) -> None:
+    number = letter(mesh, tenant, service="left", action="left.long_ago")
+    assert numbers(mesh, "--service", "left") == [number]
+    assert numbers(mesh, "--service", "left", "--tenant", "acme") == []
+    assert numbers(mesh, "--action", "left.long_ago", "--tenant", "acme") == []
+
+
 def test_show_tells_everything_but_the_context(mesh: Cli, tenant: str) -> None:
     number = letter(mesh, tenant, "A-7")
     found = mesh.ok("dead", "show", str(number), "-o", "json").json

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
 import pytest
 
+from tenantry.bus import Bus, store
 from tests.acceptance.cli import Cli, soon
 
 ORDERS = '{"orders": [{"sku": "B-2"}, {"sku": "C-3"}]}'
@@ -31,6 +33,13 @@ def lines(mesh: Cli, tenant: str, *options: str) -> list[dict[str, Any]]:
 
 def actions(mesh: Cli, tenant: str, *options: str) -> list[str]:
     return [f"{each['service']}.{each['action']}" for each in lines(mesh, tenant, *options)]
+
+
+async def leave(mesh: Cli, tenant: str) -> None:
+    """A message of a service that is in no catalogue."""
+    creds = mesh.state / "operator" / "creds" / "control.creds"
+    async with await Bus.connect(mesh.running()["url"], creds=creds) as bus:
+        await store(bus, f"tenant.{tenant}.left.note", b"{}")
 
 
 def test_all_of_a_tenant_is_shown_in_order(mesh: Cli, tenant: str) -> None:
@@ -95,6 +104,27 @@ def test_those_to_come_are_followed(mesh: Cli, tenant: str) -> None:
 
 def test_an_unknown_tenant_is_told(mesh: Cli) -> None:
     assert mesh.fails("journal", "nobody").startswith("not_found: no tenant 'nobody'")
+
+
+def test_a_service_or_action_that_nothing_knows_is_told(mesh: Cli) -> None:
+    assert mesh.fails("journal", "acme", "-f", "--service", "nope") == (
+        "not_found: no service nope is known (`tenantry services` lists them)"
+    )
+    assert mesh.fails("journal", "acme", "--action", "orders.nope") == (
+        "not_found: orders has no action nope (`tenantry services orders` lists them)"
+    )
+
+
+def test_a_service_without_messages_is_no_error(mesh: Cli, tenant: str) -> None:
+    assert lines(mesh, tenant, "--service", "ledger") == []
+    assert lines(mesh, tenant, "--action", "orders.place") == []
+
+
+def test_a_service_that_has_left_its_messages_is_no_error(mesh: Cli, tenant: str) -> None:
+    asyncio.run(leave(mesh, "acme"))
+    assert actions(mesh, "acme", "--service", "left") == ["left.note"]
+    assert lines(mesh, tenant, "--service", "left") == []
+    assert lines(mesh, tenant, "--action", "left.note") == []
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,11 @@ def test_a_service_that_can_not_be_one_is_told(remote: Cli) -> None:
     assert error.startswith("bad_subject: '*' is not a name for a service")
 
 
+def test_a_service_that_nothing_knows_is_told(remote: Cli) -> None:
+    error = remote.fails("schedules", "list", "--service", "nope")
+    assert error == "not_found: no service nope is known (`tenantry services` lists them)"
+
+
 def test_a_body_that_is_no_json_is_shown_all_the_same(remote: Cli) -> None:
     async def lay_down() -> None:
         async with await inside(remote) as bus:
