@@ -77,6 +77,11 @@ class Replays:
         )
         if reset is None:
             reset = declared.resets and not since
+        last = await self.get(tenant, service)
+        if last is not None and last.state not in UNDER_WAY:
+            # Nobody else may have: it can have ended after who asked for it had gone. Once its row
+            # is written over nothing tells of it, and a later recovery might take the same one.
+            await self.forget(tenant, service, last.generation)
         wanted = Replay(
             id=f"{int(time.time()):x}-{secrets.token_hex(3)}",
             tenant=tenant,
@@ -286,20 +291,11 @@ class Replays:
         every = (Difference(name, live.get(name), filled.get(name)) for name in names)
         return [each for each in every if each.before != each.after]
 
-    async def discard(self, replay: Replay) -> None:
-        """Delete what a recovery has filled that did not become the live state."""
-        row = await self.cursor(replay.tenant, replay.service)
-        if replay.generation in (None, row.generation, row.former):
-            raise Conflict("that is the live state, or the one to go back to")
-        await self._erase(replay.tenant, replay.service, replay.generation or 0)
-
     async def forget(self, tenant: str, service: str, generation: int | None) -> None:
         """Delete a namespace that is neither live nor the one to go back to; else do nothing."""
         row = await self.cursor(tenant, service)
-        if generation not in (None, row.generation, row.former):
-            await self._erase(tenant, service, generation)
-
-    async def _erase(self, tenant: str, service: str, generation: int) -> None:
+        if generation is None or generation in (row.generation, row.former):
+            return
         begin = prefix(tenant, service, generation)
         await api(self._bus, f"STREAM.PURGE.KV_{STATE}", {"filter": f"$KV.{STATE}.{begin}>"})
 

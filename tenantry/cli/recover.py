@@ -14,7 +14,7 @@ from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
-from tenantry.cli.replay import Rate, Skip, Yes, asker, must_run, sequence, watch
+from tenantry.cli.replay import Rate, Skip, Yes, asker, call_off, must_run, sequence, watch
 from tenantry.cli.usage import UsageError
 from tenantry.errors import Conflict, NotFound, TenantryError
 from tenantry.messages import Replay, Tenant, TenantRef
@@ -141,15 +141,9 @@ async def _throw_away(at: Connection, asked: Sequence[Replay]) -> None:
 
 async def _cancel(replays: Replays, asked: Replay) -> None:
     try:
-        await replays.cancel(asked.tenant, asked.service)
-    except NotFound:
-        return  # it has ended by itself
-    if not await replays.runs(asked.service):
-        output.note(f"{asked.service} does not run: its recovery ends as soon as it does")
-        return
-    async for _ in replays.follow(asked, frozenset()):
-        pass
-    await replays.discard(asked)
+        await call_off(replays, asked.tenant, asked.service)
+    except NotFound:  # it has ended by itself
+        await replays.forget(asked.tenant, asked.service, asked.generation)
 
 
 async def _differences(at: Connection, ready: Sequence[Replay]) -> list[list[Difference]]:

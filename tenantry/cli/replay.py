@@ -183,17 +183,23 @@ def cancel(
 
     async def end() -> Replay:
         async with await at.connect("control") as bus:
-            replays = Replays(bus)
-            asked = await replays.cancel(tenant, service)
-            if asked.state in UNDER_WAY and not await replays.runs(service):
-                output.note(f"{service} does not run: this ends as soon as it does")
-                return asked
-            last = [each async for each in replays.follow(asked, frozenset())][-1]
-            if last.generation is not None and last.state == "cancelled":
-                await replays.discard(last)
-            return last
+            return await call_off(Replays(bus), tenant, service)
 
     print_replays([loop.run(end())], form)
+
+
+async def call_off(replays: Replays, tenant: str, service: str) -> Replay:
+    """Cancel one, see to its end, and throw away what it filled. Raises :class:`NotFound`.
+
+    Where the service does not run it ends later, and the next one throws away what it filled.
+    """
+    asked = await replays.cancel(tenant, service)
+    if asked.state in UNDER_WAY and not await replays.runs(service):
+        output.note(f"{service} does not run: this ends as soon as it does")
+        return asked
+    last = [each async for each in replays.follow(asked, frozenset())][-1]
+    await replays.forget(tenant, service, last.generation)
+    return last
 
 
 # --- before it begins -----------------------------------------------------------------------------

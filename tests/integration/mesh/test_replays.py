@@ -9,6 +9,7 @@ import pytest
 
 from tenantry import Context, Service, errors
 from tenantry.bus import Bus
+from tenantry.context.state import keys_of, prefix
 from tenantry.messages import Replay
 from tenantry.replays import Replays
 from tests.mesh import Mesh, Program, eventually, journal
@@ -326,8 +327,12 @@ async def test_one_can_go_back_from_a_recovery(
     await eventually(lambda: reads(acme, book, "a", "b"))
 
 
+def shadow(replay: Replay) -> str:
+    return prefix(replay.tenant, replay.service, replay.generation or 0)
+
+
 async def test_a_recovery_that_is_not_wanted_is_thrown_away(
-    acme: Program, book: Book, replays: Replays
+    acme: Program, book: Book, replays: Replays, control: Bus
 ) -> None:
     await write(acme, book, "a")
     await eventually(lambda: reads(acme, book, "a"))
@@ -335,9 +340,43 @@ async def test_a_recovery_that_is_not_wanted_is_thrown_away(
     ready = await ended(replays, asked, "ready")
     await replays.cancel(acme.id, book.service.name)
     await ended(replays, asked, "cancelled")
-    await replays.discard(ready)
-    assert await replays.differences(ready)
+    assert await keys_of(control, shadow(ready))
+    await replays.forget(acme.id, book.service.name, ready.generation)
+    assert not await keys_of(control, shadow(ready))
     assert await reads(acme, book, "a")
+
+
+@pytest.mark.parametrize("recovery", [False, True])
+async def test_what_nobody_threw_away_is_thrown_away_by_the_next_one(
+    acme: Program, book: Book, replays: Replays, control: Bus, *, recovery: bool
+) -> None:
+    await write(acme, book, "a")
+    await eventually(lambda: reads(acme, book, "a"))
+    asked = await replays.ask(acme.id, book.service.name, by="me", recovery=True)
+    await ended(replays, asked, "ready")
+    await replays.cancel(acme.id, book.service.name)
+    await ended(replays, asked, "cancelled")
+    assert await keys_of(control, shadow(asked))
+    later = await replays.ask(acme.id, book.service.name, by="me", recovery=recovery)
+    await ended(replays, later, "ready" if recovery else "done")
+    assert not await keys_of(control, shadow(asked))
+
+
+async def test_the_live_state_and_the_former_one_are_not_thrown_away(
+    acme: Program, book: Book, replays: Replays
+) -> None:
+    await write(acme, book, "a")
+    await eventually(lambda: reads(acme, book, "a"))
+    name = book.service.name
+    asked = await replays.ask(acme.id, name, by="me", recovery=True)
+    await ended(replays, asked, "ready")
+    await replays.swap(acme.id, name)
+    await ended(replays, asked)
+    for generation in (asked.generation, 0):
+        await replays.forget(acme.id, name, generation)
+    await eventually(lambda: reads(acme, book, "a"))
+    await replays.back(acme.id, name)
+    await eventually(lambda: reads(acme, book, "a"))
 
 
 @pytest.mark.parametrize(
