@@ -19,6 +19,7 @@ from unittest import mock
 
 import structlog
 
+from tenantry.bus import Bus
 from tenantry.cli import main
 
 PATIENCE = 180.0
@@ -114,6 +115,22 @@ class Cli:
         finally:
             if self.folder.exists():
                 self.ok("down")
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """A command as a process, to be killed while it works."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tenantry", *arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def control(self) -> Bus:
+        """A connection to the mesh with the credentials of the role `control`."""
+        creds = self.state / "operator" / "creds" / "control.creds"
+        return await Bus.connect(self.running()["url"], creds=creds)
 
     @contextmanager
     def foreground(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:

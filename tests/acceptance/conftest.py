@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +34,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 def mesh(shop: Cli) -> Cli:
     """The command line in this process, beside the same mesh."""
     return Inside(shop.folder)
+
+
+@pytest.fixture
+def tenant(mesh: Cli, request: pytest.FixtureRequest) -> str:
+    """A tenant of this test alone."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:60].strip("-")
+    mesh.ok("tenants", "create", name)
+    return name

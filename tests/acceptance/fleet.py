@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tenantry import Client
+from tenantry.control import Control
 from tests.servers import NatsBackend
 
 PATIENCE = 60.0
@@ -79,6 +81,15 @@ class Fleet:
         self.running.append(started)
         await started.ready()
         return started
+
+    async def customer(self, name: str) -> Client:
+        """A new tenant's program; the router may hear of the tenant a moment later."""
+        creds = self.home / "creds" / "control.creds"
+        async with await Control.connect(self.url, creds=creds) as control:
+            _, text = await control.create(name, plan="business")
+        path = self.folder / f"{name}.creds"
+        path.write_text(text)
+        return await Client.connect(self.url, creds=path)
 
     async def stop(self, process: Process) -> None:
         """End one in order."""

@@ -9,9 +9,8 @@ import psutil
 import pytest
 
 from tenantry import Client, errors
-from tenantry.control import Control
 from tenantry.operator import OperatorHome
-from tests.acceptance.fleet import Fleet, Process, fleet
+from tests.acceptance.fleet import Process, fleet
 from tests.mesh import eventually
 from tests.servers import NatsServers
 
@@ -58,15 +57,6 @@ async def send(client: Client) -> None:
         await asyncio.gather(*(client.publish("sluggard.take", body) for _ in range(AT_ONCE)))
 
 
-async def connect(deployment: Fleet, name: str) -> Client:
-    creds = deployment.home / "creds" / "control.creds"
-    async with await Control.connect(deployment.url, creds=creds) as control:
-        _, text = await control.create(name, plan="business")
-    path = deployment.folder / f"{name}.creds"
-    path.write_text(text)
-    return await Client.connect(deployment.url, creds=path)
-
-
 @pytest.mark.slow
 async def test_a_slow_service_grows_the_journal_and_nobodys_memory(
     nats_backend: NatsServers, tmp_path: Path
@@ -75,7 +65,7 @@ async def test_a_slow_service_grows_the_journal_and_nobodys_memory(
         deployment.write("sluggard", SLUGGARD)
         workers = [*deployment.running]
         workers += [await deployment.start(each) for each in ("router", "sluggard:service")]
-        async with await connect(deployment, "acme") as acme:
+        async with await deployment.customer("acme") as acme:
 
             async def served() -> bool:
                 try:

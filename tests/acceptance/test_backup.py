@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +92,7 @@ def test_while_workers_run_nothing_is_restored(mesh: Cli) -> None:
 
 
 def test_a_killed_backup_leaves_none_and_is_run_again(mesh: Cli) -> None:
-    process = _start(mesh, "backup", "killed")
+    process = mesh.start("backup", "killed")
     part = mesh.folder / "killed.part"
     soon(lambda: part.exists() or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
@@ -116,7 +113,7 @@ def test_a_mesh_comes_back(tmp_path: Path) -> None:
         cli.ok("publish", "acme", "orders.import", ORDERS)
         soon(lambda: total(cli) > before)
     assert "has streams already: JOURNAL" in cli.fails("restore", "saved")
-    process = _start(cli, "restore", "saved", "--replace")  # killed at any moment
+    process = cli.start("restore", "saved", "--replace")  # killed at any moment
     soon(lambda: process.poll() is not None or _runs_nats(process.pid))
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -131,14 +128,3 @@ def test_a_mesh_comes_back(tmp_path: Path) -> None:
 def _runs_nats(pid: int) -> bool:
     children = Path(f"/proc/{pid}/task/{pid}/children")
     return children.exists() and bool(children.read_text().split())
-
-
-def _start(mesh: Cli, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tenantry", *arguments],
-        cwd=mesh.folder,
-        env={key: value for key, value in os.environ.items() if "TENANTRY" not in key},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tenantry.bus import Bus
 from tests.acceptance.cli import Cli, soon
 from tests.acceptance.test_terminal import on_terminal
 from tests.letters import lay, stored
@@ -26,7 +23,7 @@ def letter(cli: Cli, tenant: str, sku: str = "A-1", **fields: Any) -> int:
     seq = cli.ok("publish", tenant, "orders.import", body, "-o", "json").json["seq"]
 
     async def do() -> int:
-        async with await control(cli) as bus:
+        async with await cli.control() as bus:
             return await lay(bus, tenant, await stored(bus, seq), **fields)
 
     return asyncio.run(do())
@@ -34,22 +31,17 @@ def letter(cli: Cli, tenant: str, sku: str = "A-1", **fields: Any) -> int:
 
 async def many(cli: Cli, tenant: str, seq: int, count: int) -> list[int]:
     """Message `seq` of the journal as so many letters; their numbers."""
-    async with await control(cli) as bus:
+    async with await cli.control() as bus:
         entry = await stored(bus, seq)
         return [await lay(bus, tenant, entry._replace(seq=each)) for each in range(1, count + 1)]
 
 
 async def redriven(cli: Cli, tenant: str) -> list[int]:
     """The numbers of the letters that the journal has again, in its order."""
-    async with await control(cli) as bus:
+    async with await cli.control() as bus:
         found = await journal(bus, tenant, "orders.import")
     ids = [each.headers["Nats-Msg-Id"] for each in found if "Tenant-Only" in each.headers]
     return [int(each.rpartition(".")[2]) for each in ids]
-
-
-async def control(cli: Cli) -> Bus:
-    creds = cli.state / "operator" / "creds" / "control.creds"
-    return await Bus.connect(cli.running()["url"], creds=creds)
 
 
 @pytest.fixture
@@ -146,9 +138,7 @@ def test_a_redrive_that_was_killed_can_be_repeated(shop: Cli, mesh: Cli, tenant:
     seq = mesh.ok("publish", tenant, "orders.import", body, "-o", "json").json["seq"]
     laid = asyncio.run(many(mesh, tenant, seq, 1000))
     command = ("dead", "redrive", "--tenant", tenant, "--yes")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tenantry", *command], cwd=shop.folder, env=shop.env
-    )
+    process = shop.start(*command)
     soon(lambda: len(numbers(mesh, "--tenant", tenant)) < 990)
     process.kill()
     process.wait()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from tests.acceptance.cli import Cli, soon
 
 
 @pytest.fixture
-def tenant(mesh: Cli, request: pytest.FixtureRequest) -> str:
+def tenant(mesh: Cli, tenant: str) -> str:
     """A tenant of this test alone, with something in its journal."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:60].strip("-")
-    mesh.ok("tenants", "create", name)
-    mesh.ok("publish", name, "orders.import", '{"orders": [{"sku": "B-2"}]}')
-    soon(lambda: "orders.placed" in mesh.ok("journal", name).out)
-    return name
+    mesh.ok("publish", tenant, "orders.import", '{"orders": [{"sku": "B-2"}]}')
+    soon(lambda: "orders.placed" in mesh.ok("journal", tenant).out)
+    return tenant
 
 
 def test_a_tenant_that_leaves_is_erased(mesh: Cli, tenant: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from typing import Any
 
 import pytest
 
-from tenantry.bus import Bus, store
+from tenantry.bus import store
 from tests.acceptance.cli import Cli, soon
 
 ORDERS = '{"orders": [{"sku": "B-2"}, {"sku": "C-3"}]}'
@@ -17,13 +16,11 @@ BUSY = ("orders.import", "orders.placed", "orders.placed")
 
 
 @pytest.fixture
-def tenant(mesh: Cli, request: pytest.FixtureRequest) -> str:
+def tenant(mesh: Cli, tenant: str) -> str:
     """A tenant of this test alone, whose journal holds one command and its two events."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:60].strip("-")
-    mesh.ok("tenants", "create", name)
-    mesh.ok("publish", name, "orders.import", ORDERS, "--id", "batch-1")
-    soon(lambda: len(lines(mesh, name, "--service", "orders")) == 3)
-    return name
+    mesh.ok("publish", tenant, "orders.import", ORDERS, "--id", "batch-1")
+    soon(lambda: len(lines(mesh, tenant, "--service", "orders")) == 3)
+    return tenant
 
 
 def lines(mesh: Cli, tenant: str, *options: str) -> list[dict[str, Any]]:
@@ -37,8 +34,7 @@ def actions(mesh: Cli, tenant: str, *options: str) -> list[str]:
 
 async def leave(mesh: Cli, tenant: str) -> None:
     """A message of a service that is in no catalogue."""
-    creds = mesh.state / "operator" / "creds" / "control.creds"
-    async with await Bus.connect(mesh.running()["url"], creds=creds) as bus:
+    async with await mesh.control() as bus:
         await store(bus, f"tenant.{tenant}.left.note", b"{}")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.control import Control
 from tenantry.demo.checks import Books
 from tenantry.demo.shopper import Shopper
 from tenantry.local.state import StateFolder
@@ -25,14 +24,9 @@ async def test_acknowledged_commands_outlive_a_kill_of(victim: str, tmp_path: Pa
     cli = Cli(tmp_path)
     with cli.up(*SHOP):
         state = StateFolder(tmp_path / ".tenantry")
-        running = state.running()
-        assert running is not None
+        cli.ok("tenants", "create", "acme", "--plan", "business")
         creds = tmp_path / "acme.creds"
-        control = state.operator / "creds" / "control.creds"
-        async with await Control.connect(running.url, creds=control) as ctl:
-            _, text = await ctl.create("acme", plan="business")
-        creds.write_text(text)
-        shopper = Shopper("acme", creds, running.url, rate=40, imports=20)
+        shopper = Shopper("acme", creds, cli.running()["url"], rate=40, imports=20)
         await shopper.connect()
         await asyncio.gather(shopper.shop(SECONDS), _kill(state, victim, SECONDS / 2))
         tally = shopper.tally

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from tenantry import Client, errors
-from tenantry.control import Control
-from tenantry.local.state import StateFolder
 from tests.acceptance.cli import Cli
 from tests.mesh import eventually
 
@@ -91,14 +89,9 @@ async def writing(folder: Path) -> AsyncIterator[Writing]:
     cli = Cli(folder)
     cli.write("diary.py", SERVICE)
     with cli.up("--replicas", "2", "diary:service"):
-        state = StateFolder(folder / ".tenantry")
-        running = state.running()
-        assert running is not None
-        control = state.operator / "creds" / "control.creds"
-        async with await Control.connect(running.url, creds=control) as ctl:
-            _, text = await ctl.create("acme", plan="business")
-        creds = cli.write("acme.creds", text)
-        async with await Client.connect(running.url, creds=creds) as acme:
+        cli.ok("tenants", "create", "acme", "--plan", "business")
+        creds = folder / "acme.creds"
+        async with await Client.connect(cli.running()["url"], creds=creds) as acme:
             yield Writing(acme)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tenantry import Client, errors
-from tenantry.control import Control
 from tenantry.operator import OperatorHome
 from tests.acceptance.fleet import Fleet, fleet
 from tests.mesh import eventually
@@ -126,16 +125,11 @@ class Customer:
 @asynccontextmanager
 async def customers(deployment: Fleet, names: tuple[str, ...]) -> AsyncIterator[list[Customer]]:
     """New tenants that send and ask as long as the block runs."""
-    creds = deployment.home / "creds" / "control.creds"
     async with AsyncExitStack() as stack:
         found = []
-        async with await Control.connect(deployment.url, creds=creds) as control:
-            for name in names:
-                _, text = await control.create(name, plan="business")
-                path = deployment.folder / f"{name}.creds"
-                path.write_text(text)
-                client = await Client.connect(deployment.url, creds=path)
-                found.append(Customer(await stack.enter_async_context(client)))
+        for name in names:
+            client = await stack.enter_async_context(await deployment.customer(name))
+            found.append(Customer(client))
         for each in found:
             await eventually(partial(_served, each))
         async with asyncio.TaskGroup() as group:

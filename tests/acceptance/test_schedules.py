@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tests.acceptance.cli import Cli, Inside, soon
 
@@ -59,12 +58,6 @@ def empty(remote: Cli) -> Iterator[None]:
 def later(cli: Cli, tenant: str, text: str = "x", after: float = 3600.0) -> str:
     body = json.dumps({"text": text, "after": after})
     return str(cli.ok("request", tenant, "reminder.later", body).json)
-
-
-async def inside(cli: Cli) -> Bus:
-    """Into the mesh as the control plane."""
-    creds = cli.state / "operator" / "creds" / "control.creds"
-    return await Bus.connect(cli.running()["url"], creds=creds)
 
 
 def waiting(cli: Cli, *arguments: str) -> list[str]:
@@ -172,7 +165,7 @@ def test_a_service_that_nothing_knows_is_told(remote: Cli) -> None:
 
 def test_a_body_that_is_no_json_is_shown_all_the_same(remote: Cli) -> None:
     async def lay_down() -> None:
-        async with await inside(remote) as bus:
+        async with await remote.control() as bus:
             fields = {"Tenant-Command": "reminder.note", "Tenant-Due": "4000000000000"}
             await js.store(bus, f"schedule.acme.reminder.{'0' * 32}", b"\xff{", headers=fields)
 
@@ -184,7 +177,7 @@ def test_a_body_that_is_no_json_is_shown_all_the_same(remote: Cli) -> None:
 
 def test_a_mesh_that_keeps_none_yet_is_told(cli: Cli, tmp_path: Path) -> None:
     async def take_away() -> None:
-        async with await inside(cli) as bus:
+        async with await cli.control() as bus:
             await js.api(bus, "STREAM.DELETE.SCHEDULES")
 
     with cli.up():

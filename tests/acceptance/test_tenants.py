@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import stat
 import time
-
-import pytest
 
 from tests.acceptance.cli import Cli, soon
 
 ORDER = '{"sku": "A-1"}'
-
-
-@pytest.fixture
-def tenant(mesh: Cli, request: pytest.FixtureRequest) -> str:
-    """A tenant of this test alone."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:60].strip("-")
-    mesh.ok("tenants", "create", name)
-    return name
 
 
 def test_credentials_are_for_their_owner_alone(mesh: Cli) -> None:

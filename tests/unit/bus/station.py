@@ -63,6 +63,17 @@ def fresh(word: str = "test") -> str:
     return f"{word}{next(_numbers)}"
 
 
+async def stream(bus: Bus, count: int, **options: object) -> str:
+    """A stream with so many messages on `<name>.0` and `<name>.1` in turn."""
+    name = fresh("stream")
+    await js.ensure_stream(
+        bus, {"name": name, "subjects": [f"{name}.>"], "allow_direct": True, **options}
+    )
+    for each in range(count):
+        await js.store(bus, f"{name}.{each % 2}", b"x", headers={"number": str(each)})
+    return name
+
+
 async def until(check: Callable[[], object], *, within: float = 10.0) -> None:
     """Return when `check` holds; raises AssertionError when it does not in time."""
     loop = asyncio.get_running_loop()
