@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
 
 from tenantry import __version__
 from tenantry.cli import (
@@ -35,11 +35,18 @@ _TENANTS = Group("Tenants and their messages", sort_key=2)
 _RUN = Group("Production and development", sort_key=3)
 _order = itertools.count()
 
+
+def _shown(default: Any) -> str | None:
+    """A default in a help text, where it says something: not that a switch is off."""
+    return None if default in (None, False, ()) else str(default)
+
+
 app = App(
     name="tenantry",
     help="A multi-tenant, event-driven mesh of Python workers on NATS.",
     version=__version__,
     help_format="plaintext",
+    default_parameter=Parameter(negative_iterable=(), show_default=_shown),
     help_epilogue=examples(
         "tenantry up -d examples.shop.orders:service   # a mesh with one service",
         "tenantry tenants create acme                  # writes ./acme.creds",
@@ -94,8 +101,8 @@ _command(
     _TENANTS,
     recover.recover,
     "tenantry recover acme --until 2026-11-21T08:00:00Z",
-    "tenantry recover acme --until 4711 --service ledger   # before message 4711",
-    "tenantry recover acme --skip 4711 --yes               # everything but that one",
+    "tenantry recover acme --until 4711 --service ledger  # before message 4711",
+    "tenantry recover acme --skip 4711 --yes              # all but that one",
     "tenantry recover acme --back",
 )
 _commands(_TENANTS, dead.app)
@@ -103,7 +110,7 @@ journal.app.command(
     transfer.export,
     help_epilogue=examples(
         "tenantry journal export acme acme.jsonl.gz",
-        "tenantry journal export acme november.jsonl --since 2026-11-01 --until 2026-12-01",
+        "tenantry journal export acme lately.jsonl --since 2026-11-01",
     ),
 )
 journal.app.command(
@@ -149,7 +156,7 @@ _command(
 _command(
     _RUN,
     backup.restore,
-    "tenantry restore /backup/2026-11-21 --check        # only look whether it is whole",
+    "tenantry restore /backup/2026-11-21 --check   # only look whether it is whole",
     "tenantry restore /backup/2026-11-21 --url nats://new:4222 --home /etc/tenantry",
     "tenantry down && tenantry restore saved --replace && tenantry up -d",
 )

@@ -45,11 +45,12 @@ def backup(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Copy the whole journal, dead letters, schedules and buckets, with their consumers.
+    """Copy the journal, dead letters, schedules and buckets, with their consumers.
 
-    The mesh goes on meanwhile. The folder is there when it is whole; an interrupted backup is begun
-    anew. It holds what all tenants sent, in clear. Not in it: the operator's directory, with all
-    keys, and what services keep in databases of their own.
+    The mesh goes on meanwhile. The folder is there when it is whole; an
+    interrupted backup is begun anew. It holds what all tenants sent, in
+    clear. Not in it: the operator's directory, with all keys, and what
+    services keep in databases of their own.
     """
 
     async def run() -> Manifest:
@@ -89,8 +90,9 @@ def restore(
 ) -> None:
     """Bring a backup into a server on which no worker runs.
 
-    Everything is checked before anything is changed. Where the mesh of the state folder is stopped,
-    its nats-server runs for as long as this takes. Consumers go on where they stood.
+    Everything is checked before anything is changed. Where the mesh of the
+    state folder is stopped, its nats-server runs for as long as this takes.
+    Consumers go on where they stood.
     """
     with progress(f"checking {folder.name}", unit="bytes") as tell:
         manifest = backups.check(folder, tell=tell)

@@ -25,7 +25,7 @@ def subjects(*, write: Write = False, folder: Folder = Path()) -> None:
 
 
 def schemas(name: str | None = None, *, write: Write = False, folder: Folder = Path()) -> None:
-    """The JSON Schemas of the messages that Tenantry itself defines; of one, with NAME."""
+    """The JSON Schemas of the messages that Tenantry defines; of one, with NAME."""
     if write:
         _tell(contracts.write_schemas, folder)
         return

@@ -48,7 +48,7 @@ class Issued(msgspec.Struct, frozen=True):
 @app.command(
     help_epilogue=examples(
         "tenantry tenants credentials issue acme --name laptop --expires 30d",
-        "tenantry tenants credentials issue acme --expires 2027-01-31 --creds-file a.creds",
+        "tenantry tenants credentials issue acme --expires 2027-01-31",
     )
 )
 def issue(

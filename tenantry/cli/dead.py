@@ -170,7 +170,7 @@ def redrive(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> int:
-    """Deliver dead letters once more, each to the service that gave it up, and to no other.
+    """Deliver dead letters once more, only to the service that gave each up.
 
     Those of a tenant go one after another, in the order of their numbers,
     behind what the service has not handled yet. Safe to repeat after a

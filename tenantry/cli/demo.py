@@ -16,11 +16,11 @@ Seconds = Annotated[
 def demo(*, seconds: Seconds = 15.0) -> int:
     """See a real mesh at work: four tenants, two accidents, checks at the end.
 
-    A worker is killed under load. Then one tenant's ledger goes wrong, and is
-    recovered by replay while the others' traffic goes on.
+    A worker is killed under load. Then one tenant's ledger goes wrong, and
+    is recovered by replay while the others' traffic goes on.
 
-    It runs in a temporary folder on a free port and leaves nothing behind. It fails when one of
-    its checks does.
+    It runs in a temporary folder on a free port and leaves nothing behind.
+    It fails when one of its checks does.
     """
     from tenantry.demo import run
 

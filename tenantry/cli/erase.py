@@ -25,10 +25,10 @@ def erase(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Erase all that the mesh holds of a tenant: messages, dead letters, schedules, state.
+    """Erase what the mesh holds of a tenant: messages, dead letters, schedules, state.
 
-    The tenant has to be suspended or deleted. It can't be undone, and it can be repeated. Other
-    tenants are not touched.
+    The tenant has to be suspended or deleted. It can't be undone, and it
+    can be repeated. Other tenants are not touched.
     """
     subjects.check_tenant(tenant)
 

@@ -31,11 +31,11 @@ app = App(
     name="journal",
     help="Read, export, import and erase one tenant's messages in the journal.",
     help_epilogue=examples(
-        "tenantry journal acme                             # all of them, the oldest first",
+        "tenantry journal acme                         # all, the oldest first",
         "tenantry journal acme --last 20 --service orders",
-        "tenantry journal acme -f -o json | jq .body       # those to come",
+        "tenantry journal acme -f -o json | jq .body   # those to come",
         "tenantry journal acme --since 2h --action orders.placed --action orders.import",
-        "tenantry journal read export                      # a tenant whose id is a command",
+        "tenantry journal read export                  # a tenant named like a command",
         "tenantry journal export acme acme.jsonl.gz",
     ),
 )
@@ -76,8 +76,8 @@ def read_(
 ) -> None:
     """Show a tenant's messages in the journal, in their order.
 
-    JSON is one object a line: the body as JSON where it is JSON, else in base64. Following alone
-    begins with the last ten.
+    JSON is one object a line: the body as JSON where it is JSON, else in
+    base64. Following alone begins with the last ten.
     """
     if follow and until is not None:
         raise UsageError("--follow has no end", hint="leave out --follow or --until")

@@ -38,10 +38,11 @@ def up(
     ] = False,
     state: options.State = state.DEFAULT,
 ) -> None:
-    """Run a whole mesh on this machine: NATS, the control plane, routers and your services.
+    """Run a mesh on this machine: NATS, control plane, routers and your services.
 
-    Prints `ready nats://…` when everything answers, restarts what ends, and stops all in order at
-    Ctrl-C. What it keeps is in the state folder; the next `up` goes on with it.
+    Prints `ready nats://…` when everything answers, restarts what ends, and
+    stops all in order at Ctrl-C. What it keeps is in the state folder; the
+    next `up` goes on with it.
     """
     for each in target:
         if not mesh.is_target(each):

@@ -28,12 +28,12 @@ app = App(
     name="replay",
     help="Have a service handle one tenant's journal once more, and see how far it is.",
     help_epilogue=examples(
-        "tenantry replay acme --service ledger             # from the start, into a clean state",
+        "tenantry replay acme --service ledger          # all, into a clean state",
         "tenantry replay acme --service ledger --dry-run",
         "tenantry replay acme --service ledger --since 2h --actions orders.placed",
         "tenantry replay list",
         "tenantry replay cancel acme --service ledger",
-        "tenantry replay start list --service ledger       # a tenant whose id is a command",
+        "tenantry replay start list --service ledger    # a tenant named like a command",
     ),
 )
 
@@ -141,7 +141,7 @@ def list_(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """List the last replay or recovery of each tenant and service: who asked, what it did."""
+    """List the last replay of each tenant and service: who asked, what it did."""
 
     async def get() -> list[Replay]:
         async with control(at) as mesh:

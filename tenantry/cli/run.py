@@ -31,12 +31,13 @@ def run(
     drain: Annotated[float, Parameter(help="seconds to finish what has begun")] = DRAIN,
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Run a worker in this process until SIGTERM or Ctrl-C; a second one ends it at once.
+    """Run a worker in this process until SIGTERM or Ctrl-C; twice ends it at once.
 
-    It ends two seconds after its drain at the latest, even where NATS does not answer.
+    It ends two seconds after its drain at the latest, even where NATS does
+    not answer.
 
-    A TARGET is the name of a worker that ships (router, tenants), or one or more services as
-    MODULE:ATTR, looked for in the current folder too.
+    A TARGET is the name of a worker that ships (router, tenants), or one or
+    more services as MODULE:ATTR, looked for in the current folder too.
     """
     if not target:
         raise UsageError("nothing to run", hint="name a worker or services, see --help")

@@ -24,7 +24,7 @@ app = App(
     name="schedules",
     help="Show and cancel the commands that services send later.",
     help_epilogue=examples(
-        "tenantry schedules list                    # of all tenants, the next one first",
+        "tenantry schedules list                # of all tenants, the next one first",
         "tenantry schedules list acme --service orders",
         "tenantry schedules cancel acme --all",
     ),
@@ -80,7 +80,7 @@ def list_(
 @app.command(
     help_epilogue=examples(
         "tenantry schedules show acme 0123456789abcdef0123456789abcdef",
-        "tenantry schedules show acme 0123456789abcdef0123456789abcdef -o json | jq .body",
+        "tenantry schedules show acme 0123456789abcdef0123456789abcdef -o json",
     )
 )
 def show(

@@ -81,7 +81,7 @@ def show(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Show a tenant, and where it is behind: what waits for it, is tried again, or is dead."""
+    """Show a tenant, and where it is behind: what waits, is tried again, is dead."""
     found, lag = loop.run(_show(at, subjects.check_tenant(tenant)))
     if form == "json":
         output.json({**msgspec.to_builtins(found), "lag": lag})
@@ -178,7 +178,7 @@ def delete(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Delete a tenant and revoke all its credentials. What it has stored stays until erased."""
+    """Delete a tenant and revoke its credentials. What it stored stays till erased."""
     subjects.check_tenant(tenant)
     if not yes:
         question = f"Delete the tenant {tenant} and revoke its credentials?"

@@ -38,8 +38,9 @@ def export(
 ) -> None:
     """Write a tenant's journal to a file, as far as it goes now.
 
-    The file is there when it is whole. It says how many messages it holds and their SHA-256. It
-    holds what the tenant's programs sent, in clear: keep it as you keep a backup.
+    The file is there when it is whole. It says how many messages it holds
+    and their SHA-256. It holds what the tenant's programs sent, in clear:
+    keep it as you keep a backup.
     """
     subjects.check_tenant(tenant)
     span = point(since), point(until)
@@ -77,11 +78,12 @@ def import_(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Put an exported journal into this mesh, in its order, for a tenant that is there.
+    """Put an exported journal into this mesh, in order, for a tenant that is there.
 
-    All of the file is checked before anything is written. Imported messages are history: they can
-    be read and replayed, but no service handles them as new unless --deliver is given. One that was
-    interrupted is run again: it goes on where it ended.
+    All of the file is checked before anything is written. Imported messages
+    are history: they can be read and replayed, but no service handles them
+    as new unless --deliver is given. One that was interrupted is run again:
+    it goes on where it ended.
     """
     if as_ is not None:
         subjects.check_tenant(as_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pty
 import subprocess
@@ -31,6 +32,15 @@ def test_help_shows_examples(alone: Cli, command: tuple[str, ...]) -> None:
     out = alone.ok(*command, "--help").out
     assert f"Usage: {' '.join(['tenantry', *command])}" in out
     assert "Examples:" in out
+
+
+@pytest.mark.parametrize("command", [(), *leaves(app)], ids=" ".join)
+def test_help_fits_a_terminal(command: tuple[str, ...]) -> None:
+    shown = app
+    for name in command:
+        shown = shown[name]
+    lines = f"{inspect.cleandoc(shown.help)}\n{shown.help_epilogue}".splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_nothing_said_shows_the_help(alone: Cli) -> None:
