@@ -19,6 +19,9 @@ MAX_DETAIL = 500
 """Characters of a detail; what is over is cut."""
 
 _NATS = "nats-"
+_PIN = "nats-pin-id"
+"""Of the delivery, not of the message."""
+
 _HEADER = {
     field: names.DEAD + "-".join(word.title() for word in field.split("_"))
     for field in DeadLetter.__struct_fields__
@@ -32,6 +35,8 @@ def dump(letter: DeadLetter, headers: Mapping[str, str]) -> dict[str, str]:
     """
     dumped = {}
     for name, value in headers.items():
+        if name.lower() == _PIN:
+            continue
         if name.lower().startswith(_NATS):
             dumped[names.DEAD + name] = value
         elif not _is_ours(name):

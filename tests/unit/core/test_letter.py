@@ -90,7 +90,8 @@ def test_headers_of_nats_are_kept_under_another_name() -> None:
 
 
 def test_what_nats_says_of_the_letter_itself_is_not_the_messages() -> None:
-    headers = {**letter.dump(LETTER, {"Nats-Msg-Id": "a.1"}), "Nats-Sequence": "9", "x": "y"}
+    delivered = {"Nats-Msg-Id": "a.1", "Nats-Pin-Id": "of the delivery"}
+    headers = {**letter.dump(LETTER, delivered), "Nats-Sequence": "9", "x": "y"}
     assert letter.load(headers)[1] == {"Nats-Msg-Id": "a.1", "x": "y"}
 
 
