@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from tenantry import __version__
 from tenantry.bus import Bus
@@ -83,7 +84,8 @@ def restore(
         bool, Parameter(negative="", help="delete the streams that are there, and all they hold")
     ] = False,
     replicas: Annotated[
-        int | None, Parameter(help="copies in a cluster; by default as they were")
+        int | None,
+        Parameter(validator=Number(gte=1), help="copies in a cluster; by default as they were"),
     ] = None,
     form: Output = "table",
     at: Connection = connection.DEFAULT,

@@ -74,8 +74,8 @@ class Which:
             service=self.service,
             action=self.action,
             reason=self.reason,
-            since=None if self.since is None else _time(self.since, now),
-            until=None if self.until is None else _time(self.until, now),
+            since=None if self.since is None else moment.parse_time(self.since, now),
+            until=None if self.until is None else moment.parse_time(self.until, now),
         )
         selection.check()
         return selection
@@ -226,13 +226,6 @@ def _chosen(numbers: Sequence[int], which: Which, at: Connection) -> list[Letter
         return [await letters.get(number) for number in sorted(set(numbers))]
 
     return loop.run(_with(at, get))
-
-
-def _time(text: str, now: float) -> float:
-    at = moment.parse(text, now).time
-    if at is None:
-        raise UsageError(f"{text!r} is no time", hint="write 2h for so long ago, or 2026-12-31")
-    return at
 
 
 async def _selected(at: Connection, which: Selection) -> list[Letter]:

@@ -44,11 +44,24 @@ def parse(text: str, now: float | None = None) -> Point:
     """Read a sequence, a time or a duration before `now`. Raises :class:`UsageError`."""
     if _SEQUENCE.fullmatch(text):
         return Point(seq=int(text))
-    if (ago := duration(text)) is not None:
-        return Point(time=(time.time() if now is None else now) - ago)
-    if (when := date(text)) is None:
+    if (when := _time(text, now)) is None:
         raise UsageError(
             f"{text!r} is neither a sequence nor a time",
             hint="write 4711, 2h, 2026-12-31 or 2026-12-31T18:00:00Z",
         )
     return Point(time=when)
+
+
+def parse_time(text: str, now: float | None = None) -> float:
+    """Read a time or a duration before `now`, where a sequence says nothing."""
+    if (when := _time(text, now)) is None:
+        raise UsageError(
+            f"{text!r} is no time", hint="write 2h for so long ago, 2026-12-31 or …T18:00:00Z"
+        )
+    return when
+
+
+def _time(text: str, now: float | None) -> float | None:
+    if (ago := duration(text)) is not None:
+        return (time.time() if now is None else now) - ago
+    return date(text)

@@ -181,7 +181,10 @@ async def _cancel(at: Connection, tenant: str, ids: tuple[str, ...]) -> None:
 
 async def _erase(at: Connection, tenant: str) -> int:
     async with _bus(at) as bus:
-        return await schedules.erase(bus, tenant)
+        count = await schedules.erase(bus, tenant)
+        if not count:
+            await known.check_tenant(bus, tenant)
+        return count
 
 
 def _json(body: bytes) -> msgspec.Raw:

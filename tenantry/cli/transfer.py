@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from tenantry import subjects
 from tenantry.bus import Bus
+from tenantry.bus.scan import find_next
 from tenantry.cli import connection, known, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
@@ -21,6 +22,7 @@ from tenantry.journal import Selection, archive, transfer
 from tenantry.journal.archive import Summary
 from tenantry.journal.transfer import Imported, Importer
 from tenantry.messages import Empty, PlanList, Tenant, TenantRef
+from tenantry.streams import JOURNAL
 
 File = Annotated[Path, Parameter(help="the file; one that ends in .gz is compressed")]
 
@@ -49,7 +51,7 @@ def export(
         async with await at.connect("control") as bus:
             await known.check_tenant(bus, tenant)
             wanted = await limited(bus, Selection(tenant=tenant), *span)
-            if wanted is None:
+            if wanted is None or not await _has_any(bus, wanted):
                 raise NotFound(f"the journal holds nothing of {tenant} in this span")
             with progress(f"exporting {tenant}") as tell:
                 return await transfer.export(bus, wanted, file, force=force, tell=tell)
@@ -60,6 +62,11 @@ def export(
     else:
         output.line(f"exported {summary.count} messages of {tenant} to {file}")
         output.line(f"sha256: {summary.sha256}")
+
+
+async def _has_any(bus: Bus, wanted: Selection) -> bool:
+    found = await find_next(bus, JOURNAL, wanted.subject, first=wanted.since)
+    return found is not None and (not wanted.until or found.seq < wanted.until)
 
 
 def import_(

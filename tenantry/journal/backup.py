@@ -267,6 +267,11 @@ def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         manifest = _decode(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise SetupError(
+            f"{folder} is no backup: it has no {MANIFEST}",
+            hint="name a folder that `tenantry backup` has made",
+        ) from None
     except OSError as error:
         raise _bad(path, f"can't be read: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -79,8 +79,8 @@ def test_a_backup_that_does_not_restore_is_told(mesh: Cli) -> None:
 
 def test_what_is_no_backup_is_refused(mesh: Cli) -> None:
     assert mesh.fails("restore", "nothing") == (
-        "setup: nothing/manifest.json can't be read: No such file or directory "
-        "(take another backup)"
+        "setup: nothing is no backup: it has no manifest.json "
+        "(name a folder that `tenantry backup` has made)"
     )
 
 

@@ -163,6 +163,11 @@ def test_a_service_that_nothing_knows_is_told(remote: Cli) -> None:
     assert error == "not_found: no service nope is known (`tenantry services` lists them)"
 
 
+def test_a_tenant_that_never_was_has_none_to_cancel(remote: Cli) -> None:
+    assert "no tenant 'nobody'" in remote.fails("schedules", "cancel", "nobody", "--all")
+    assert remote.ok("schedules", "cancel", "acme", "--all").out == "cancelled 0 of acme\n"
+
+
 def test_a_body_that_is_no_json_is_shown_all_the_same(remote: Cli) -> None:
     async def lay_down() -> None:
         async with await remote.control() as bus:

@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tenantry.journal import archive
 from tenantry.journal.archive import Head, Line
 from tests.acceptance.cli import Cli, soon
@@ -53,11 +55,24 @@ def test_a_journal_is_carried_to_another_tenant(mesh: Cli, tenant: str) -> None:
     assert "orders.import" in actions
 
 
+@pytest.mark.parametrize(
+    "span", [("--since", "99999999"), ("--since", "2099-01-01"), ("--until", "1h")]
+)
+def test_a_span_without_messages_is_no_export(
+    mesh: Cli, tenant: str, span: tuple[str, str]
+) -> None:
+    error = mesh.fails("journal", "export", tenant, "none.jsonl", *span)
+    assert error == f"not_found: the journal holds nothing of {tenant} in this span"
+    assert not (mesh.folder / "none.jsonl").exists()
+
+
 def test_a_span_is_exported(mesh: Cli, tenant: str) -> None:
     mesh.ok("publish", tenant, "orders.import", ORDERS)
-    mesh.ok("journal", "export", tenant, "none.jsonl", "--until", "1h")
-    assert archive.check(mesh.folder / "none.jsonl").count == 0
-    assert "nothing of" in mesh.fails("journal", "export", tenant, "x", "--since", "2099-01-01")
+    second = int(mesh.ok("publish", tenant, "orders.import", ORDERS).out)
+    mesh.ok("journal", "export", tenant, "span.jsonl", "--since", f"{second}")
+    assert archive.check(mesh.folder / "span.jsonl").head.since == second
+    mesh.ok("journal", "export", tenant, "before.jsonl", "--since", "1h", "--until", f"{second}")
+    assert archive.check(mesh.folder / "before.jsonl").head.until == second
 
 
 def test_an_export_does_not_write_over_a_file(mesh: Cli, tenant: str) -> None:

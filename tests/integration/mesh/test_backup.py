@@ -248,7 +248,7 @@ def _edit(old: str, new: str) -> Callable[[Path], None]:
         (_cut, "bytes instead of"),
         (_alter, "was altered"),
         (lambda folder: (folder / "DEAD.snapshot").unlink(), "can't be read"),
-        (lambda folder: (folder / "manifest.json").unlink(), "can't be read"),
+        (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "no manifest"),
         (_edit("tenantry-backup", "another"), "no manifest"),
         (_edit('"version": 1', '"version": 2'), "version 2"),
