@@ -102,7 +102,7 @@ class Replays:
                 raise Conflict(
                     f"{service} has a replay of {tenant} under way: {row.id} by {row.by or '?'}, "
                     f"{row.state}",
-                    hint="one at a time: follow it, or cancel it",
+                    hint="one at a time: `tenantry replay follow` it, or `cancel` it",
                 )
             return wanted
 

@@ -128,7 +128,7 @@ def start(
     if detach:
         print_replays([asked], form)
         return 0
-    return print_end(watch(at, [asked], frozenset())[0], form)
+    return _watch_one(at, asked, form)
 
 
 @app.command(
@@ -163,7 +163,7 @@ def follow(
     at: Connection = connection.DEFAULT,
 ) -> int:
     """Follow a replay that runs, to its end."""
-    return print_end(watch(at, [loop.run(_last(at, tenant, service))], frozenset())[0], form)
+    return _watch_one(at, loop.run(_last(at, tenant, service)), form)
 
 
 @app.command(help_epilogue=examples("tenantry replay cancel acme --service ledger"))
@@ -305,14 +305,18 @@ def watch(at: Connection, asked: Sequence[Replay], until: frozenset[str]) -> lis
         async with await at.connect("control") as bus:
             return [await _see(Replays(bus), each, until) for each in asked]
 
+    return loop.run(see())
+
+
+def _watch_one(at: Connection, asked: Replay, form: output.Format) -> int:
+    """Show how far it is, and say how it ended; the exit code."""
     try:
-        return loop.run(see())
+        (last,) = watch(at, [asked], frozenset())
     except KeyboardInterrupt:
-        one = asked[0]
-        output.note(
-            f"it goes on; `tenantry replay cancel {one.tenant} --service {one.service}` ends it"
-        )
+        who = f"{asked.tenant} --service {asked.service}"
+        output.note(f"it goes on; `tenantry replay cancel {who}` ends it")
         raise
+    return print_end(last, form)
 
 
 async def _see(replays: Replays, asked: Replay, until: frozenset[str]) -> Replay:

@@ -254,6 +254,28 @@ def test_a_no_at_the_terminal_swaps_nothing(books: Shop, shop: Cli) -> None:
     assert row["state"] == "cancelled"
 
 
+def test_a_recovery_that_is_interrupted_is_called_off(books: Shop, shop: Cli) -> None:
+    code, said = interrupted(books, shop, "recover", "--until", f"{books.seqs[2]}")
+    assert (code, said) == (130, "")
+    assert (state(books), books.cents) == ("cancelled", 111)
+
+
+def test_a_replay_whose_command_is_interrupted_goes_on(books: Shop, shop: Cli) -> None:
+    code, said = interrupted(books, shop, "replay", "--yes")
+    assert (code, state(books)) == (130, "running")
+    assert said.startswith(f"it goes on; `tenantry replay cancel {books.tenant} --service ledger`")
+    books.cli.ok("replay", "cancel", books.tenant, "--service", "ledger")
+
+
+def interrupted(books: Shop, shop: Cli, command: str, *options: str) -> tuple[int, str]:
+    """Press Ctrl-C while a command waits for a slow replay: its exit code and what it said."""
+    arguments = (books.tenant, "--service", "ledger", "--rate", "0.5", *options)
+    with shop.foreground(command, *arguments) as process:
+        soon(lambda: "running" in books.cli.ok("replay", "list", books.tenant).out)
+        process.send_signal(signal.SIGINT)
+        return process.wait(60), process.communicate()[1]
+
+
 def test_a_recovery_until_when(mesh: Cli) -> None:
     assert "until when, or without what?" in mesh.misused("recover", "acme")
 
