@@ -14,7 +14,7 @@ from tenantry.cli import confirm, connection, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
-from tenantry.cli.replay import Rate, Skip, Yes, asker, call_off, must_run, sequence, watch
+from tenantry.cli.replay import Rate, Skip, Yes, asker, call_off, living, must_run, sequence, watch
 from tenantry.cli.usage import UsageError
 from tenantry.errors import Conflict, NotFound, TenantryError
 from tenantry.messages import Replay, Tenant, TenantRef
@@ -104,7 +104,7 @@ async def _ask(
     """Ask every service; where one refuses, none is left running."""
     asked: list[Replay] = []
     async with control(at) as mesh:
-        await mesh.call("show", TenantRef(id=tenant), Tenant)
+        await living(mesh, tenant)
         replays = Replays(mesh.bus)
         names = services or await replays.recoverable()
         if not names:

@@ -18,7 +18,8 @@ from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
-from tenantry.errors import NotFound, Unavailable
+from tenantry.control import Control
+from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.messages import UNDER_WAY, Replay, Tenant, TenantRef
 from tenantry.replays import Count, Replays
 
@@ -218,7 +219,7 @@ async def _plan(
 ) -> tuple[int, int, list[Count], bool, str]:
     """The range as sequences, what is in it, whether the state is cleared, and what is missing."""
     async with control(at) as mesh:
-        known = await mesh.call("show", TenantRef(id=tenant), Tenant)
+        known = await living(mesh, tenant)
         replays = Replays(mesh.bus)
         first, last = [await sequence(replays, each) for each in span]
         declared = await replays.check(
@@ -228,9 +229,8 @@ async def _plan(
             await must_run(replays, service)
         clears = reset if reset is not None else declared.resets and not first
         lost = ""
-        begins = await replays.begins(tenant)
-        if not first and begins is not None and clears:
-            lost = _missing(known, begins)
+        if not first and clears:
+            lost = _missing(known, await replays.begins(tenant))
         if not count:
             return first, last, [], bool(clears), lost
         with progress(f"counting {tenant}") as tell:
@@ -253,8 +253,21 @@ async def must_run(replays: Replays, service: str) -> None:
         )
 
 
-def _missing(tenant: Tenant, begins: float) -> str:
+async def living(mesh: Control, tenant: str) -> Tenant:
+    """The tenant; raises :class:`NotFound`, and :class:`Conflict` for one that was deleted."""
+    found = await mesh.call("show", TenantRef(id=tenant), Tenant)
+    if found.state == "deleted":
+        raise Conflict(
+            f"tenant {tenant} was deleted, so nothing of it is handled again",
+            hint="`tenantry journal export` and `import --as` carry what is left to another",
+        )
+    return found
+
+
+def _missing(tenant: Tenant, begins: float | None) -> str:
     """A warning where the journal does not reach back to the tenant's first days."""
+    if begins is None:
+        return f"the journal holds nothing of {tenant.id} any more"
     if begins - tenant.created < 60.0:
         return ""
     return (

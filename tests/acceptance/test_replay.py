@@ -171,6 +171,22 @@ def test_a_tenant_that_does_not_exist(mesh: Cli, command: tuple[str, ...]) -> No
     assert mesh.fails(*command).startswith("not_found: no tenant 'nobody'")
 
 
+def test_a_tenant_that_was_deleted_is_not_replayed(books: Shop) -> None:
+    books.cli.ok("replay", books.tenant, "--service", "ledger", "--yes")
+    books.cli.ok("tenants", "delete", books.tenant, "--yes")
+    for command in (("replay", books.tenant), ("recover", books.tenant, "--until", "2")):
+        error = books.cli.fails(*command, "--service", "ledger", "--yes")
+        assert error.startswith(f"conflict: tenant {books.tenant} was deleted")
+
+
+def test_that_the_journal_has_nothing_more_is_told(books: Shop) -> None:
+    books.cli.ok("tenants", "suspend", books.tenant)
+    books.cli.ok("journal", "erase", books.tenant, "--yes")
+    done = books.cli("replay", books.tenant, "--service", "ledger")
+    assert done.code == 2
+    assert f"the journal holds nothing of {books.tenant} any more" in done.err
+
+
 def test_a_service_that_does_not_run(books: Shop, shop: Cli) -> None:
     shop.write("sleeper.py", SLEEPER)
     with shop.foreground("run", "sleeper:service") as process:
