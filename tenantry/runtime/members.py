@@ -134,8 +134,9 @@ class Heartbeat:
         self._forget: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Say it now and from now on."""
+        """Say it now and from now on; when this returns, those that may leave for it can."""
         await self._say()
+        await self._bus.flush()
         self._forget = self._bus.on_reconnect(self._again.set)
         self._task = asyncio.create_task(self._beat())
 

@@ -132,10 +132,10 @@ def test_a_service_whose_name_begins_the_same_is_another(directory: Directory) -
     assert set(directory.actions) == {"orders_eu.place"}
 
 
-def test_an_instance_of_an_undeclared_version_makes_nothing_live(directory: Directory) -> None:
+def test_an_instance_lives_before_its_declaration_is_here(directory: Directory) -> None:
     declare(directory, "1.0.0", place=("request", True))
     live(directory, "9.9.9")
-    assert not directory.actions["orders.place"].live
+    assert directory.actions["orders.place"].live
 
 
 @pytest.mark.parametrize("version", ["latest", "", "1", "1.0.0-01", "x.y.z", "1.0.0-" + "9" * 5000])

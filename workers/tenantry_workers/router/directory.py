@@ -94,7 +94,8 @@ class Directory:
     def _index(self, service: str) -> None:
         """Work out the actions of one service anew.
 
-        They are those of the versions that live; of the newest one where none does.
+        They are those of the versions that live; of the newest one where none does. An instance
+        lives also when its declaration has not come here yet, which takes another way.
         """
         declared = {
             declaration.version: declaration
@@ -102,11 +103,10 @@ class Directory:
             if declaration.service == service and is_version(declaration.version)
         }
         live = self._members.versions(service) & declared.keys()
+        lives = bool(self._members.instances(service))
         chosen = live or set(sorted(declared, key=version_key)[-1:])
         fresh = {
-            f"{service}.{action.name}": Known(
-                action.kind, action.public, action.timeout, bool(live)
-            )
+            f"{service}.{action.name}": Known(action.kind, action.public, action.timeout, lives)
             for version in sorted(chosen, key=version_key)
             for action in declared[version].actions
         }
