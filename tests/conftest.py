@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tenantry import logs
 from tenantry.operator import OperatorHome
 from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
@@ -21,8 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # By default structlog writes to what is stdout just then: for a moment, that of a command.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    # By default structlog writes to what is stdout just then, for a moment that of a command; and
+    # it draws tracebacks with all local variables, which takes tenths of a second each.
+    logs.configure(json=False)
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.__stderr__), cache_logger_on_first_use=False
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
