@@ -94,13 +94,14 @@ async def _recover(say: Callable[[str], None], tenant: str, seq: int, state: Sta
 
 
 async def _books(victim: Shopper, done: Callable[[tuple[int, int]], bool]) -> tuple[int, int]:
-    """The ledger when it is so, or as it is after a while: a check will say so."""
+    """The ledger when it is so, or gets no further for a while: a check will say so."""
     books = (0, 0)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_SETTLE):
-            while True:
-                books = await victim.sold()
-                if done(books):
-                    break
+        async with asyncio.timeout(_SETTLE) as limit:
+            while not done(now := await victim.sold()):
+                if books != now:
+                    limit.reschedule(asyncio.get_running_loop().time() + _SETTLE)
+                books = now
                 await asyncio.sleep(0.1)
+            books = now
     return books

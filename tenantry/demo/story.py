@@ -105,16 +105,20 @@ async def _accident(screen: Screen, state: StateFolder, after: float) -> None:
 
 
 async def _settle(shoppers: list[Shopper]) -> dict[str, Books | None]:
-    """Wait until every ledger holds what was promised, at most for a while."""
-    end = asyncio.get_running_loop().time() + _SETTLE
+    """Wait until every ledger holds what was promised, or for a while none gets any further."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _SETTLE
     books: dict[str, Books | None] = {}
     while True:
+        before = dict(books)
         for shopper in shoppers:
             with contextlib.suppress(Exception):
                 books[shopper.tenant] = Books.read(*await shopper.sold())
         done = all(settled(shopper, books.get(shopper.tenant)) for shopper in shoppers)
-        if done or asyncio.get_running_loop().time() > end:
+        if done or loop.time() > end:
             return {shopper.tenant: books.get(shopper.tenant) for shopper in shoppers}
+        if books != before:
+            end = loop.time() + _SETTLE
         await asyncio.sleep(0.5)
 
 
