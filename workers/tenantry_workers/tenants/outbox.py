@@ -18,6 +18,9 @@ from tenantry.errors import JetStreamError, Rejection
 
 _AGAIN = 1.0
 _MEND = 5.0
+_REDELIVERY = 1.0
+"""How much later than its `ack_wait` a message may come again."""
+
 _LINGER = 0.05
 """What falls due together arrives within so many seconds."""
 
@@ -43,6 +46,8 @@ class DurableOutbox:
 
     With a `rank`, what arrives together is sorted by it: one owner's messages go one after
     another, those of several side by side, and behind one that has to wait its owner's others wait.
+    After a lost connection, what was under way then comes again only after `ack_wait`, but new
+    messages at once: so long all are put together, as many as there is room for.
     """
 
     def __init__(
@@ -64,6 +69,10 @@ class DurableOutbox:
         self._held = 0
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._lost = asyncio.Event()
+        self._wait = config["ack_wait"] / 1e9
+        self._calm = 0.0
+        """Until then something older may come, loop time."""
+        self._forget: Callable[[], None] = lambda: None
         self._pull: Pull | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -81,10 +90,13 @@ class DurableOutbox:
             group=groups[0],
         )
         await self._pull.start()
+        if self._rank is not None:
+            self._forget = self._bus.on_reconnect(self._unsettle)
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._mend())]
 
     async def stop(self) -> None:
         """Stop; what is not acknowledged comes again."""
+        self._forget()
         if self._pull is not None:
             await self._pull.stop()
         await tasks.end(*self._tasks)
@@ -107,6 +119,9 @@ class DurableOutbox:
         self._held += 1
         self._queue.put_nowait(message)
 
+    def _unsettle(self) -> None:
+        self._calm = asyncio.get_running_loop().time() + self._wait + _REDELIVERY
+
     async def _run(self) -> None:
         while True:
             batch = await self._gather()
@@ -123,11 +138,23 @@ class DurableOutbox:
         batch = [await self._queue.get()]
         if self._rank is None:
             return batch
-        with contextlib.suppress(TimeoutError):
-            while len(batch) < self._room:
-                async with asyncio.timeout(_LINGER):
+        loop = asyncio.get_running_loop()
+        while len(batch) < self._room:
+            unsettled = self._calm - loop.time()
+            try:
+                async with asyncio.timeout(max(_LINGER, min(unsettled, self._wait / 2))):
                     batch.append(await self._queue.get())
+            except TimeoutError:
+                if unsettled <= 0:
+                    break
+                await self._keep(batch)
         return batch
+
+    async def _keep(self, batch: list[Message]) -> None:
+        """Have nobody else get these while more is awaited."""
+        with contextlib.suppress(Rejection):
+            for message in batch:
+                await self._bus.publish(message.reply, b"+WPI")
 
     async def _pass_on(self, lane: list[Message]) -> None:
         delay = 0.0
