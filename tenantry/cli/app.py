@@ -19,6 +19,7 @@ from tenantry.cli import (
     mesh,
     messages,
     nats,
+    plans,
     recover,
     replay,
     run,
@@ -81,7 +82,7 @@ _command(_MESH, demo.demo, "tenantry demo", "tenantry demo --seconds 60")
 _command(_MESH, status.status, "tenantry status", "tenantry status -o json")
 
 _commands(_TENANTS, tenants.app)
-_command(_TENANTS, tenants.plans, "tenantry plans", "tenantry plans -o json")
+_commands(_TENANTS, plans.app)
 _command(
     _TENANTS,
     messages.request,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from tenantry import durations
 from tenantry.cli import moment
 from tenantry.cli.usage import UsageError
 
 
 def parse(text: str, now: float) -> float:
     """Seconds since the epoch; a date without a zone is UTC. Raises :class:`UsageError`."""
-    if (seconds := moment.duration(text)) is not None:
+    if (seconds := durations.seconds(text)) is not None:
         return now + seconds
     if (when := moment.date(text)) is None:
         raise UsageError(

@@ -7,10 +7,9 @@ import re
 import time
 from typing import NamedTuple
 
+from tenantry import durations
 from tenantry.cli.usage import UsageError
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_DURATION = re.compile(r"([1-9]\d{0,5})([smhdw])", re.ASCII)
 _SEQUENCE = re.compile(r"\d{1,19}", re.ASCII)
 
 HELP = "SEQ, a time such as 2026-11-21T08:00:00Z, or 2h for so long ago"
@@ -21,12 +20,6 @@ class Point(NamedTuple):
 
     seq: int | None = None
     time: float | None = None
-
-
-def duration(text: str) -> float | None:
-    """The seconds of `30s`, `5m`, `2h`, `3d`, `1w`; None for what is no duration."""
-    match = _DURATION.fullmatch(text)
-    return float(int(match[1]) * _UNITS[match[2]]) if match else None
 
 
 def date(text: str) -> float | None:
@@ -62,6 +55,6 @@ def parse_time(text: str, now: float | None = None) -> float:
 
 
 def _time(text: str, now: float | None) -> float | None:
-    if (ago := duration(text)) is not None:
+    if (ago := durations.seconds(text)) is not None:
         return (time.time() if now is None else now) - ago
     return date(text)

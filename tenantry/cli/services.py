@@ -59,17 +59,18 @@ class _Endpoint(msgspec.Struct, frozen=True):
     processing_time: int = 0
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True):
     """What $SRV.INFO and $SRV.STATS answer with (ADR-32)."""
 
     name: str
     id: str
     version: str
     description: str = ""
+    metadata: dict[str, str] = {}
     endpoints: tuple[_Endpoint, ...] = ()
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(Answer).decode
 Key = tuple[str, str]
 
 
@@ -127,7 +128,12 @@ async def alive(bus: Bus) -> dict[str, int]:
     return counts
 
 
-def _answers(messages: Iterable[Message]) -> list[_Answer]:
+async def infos(bus: Bus, service: str) -> list[Answer]:
+    """What the instances of one service say of themselves."""
+    return _answers(await bus.gather(f"$SRV.INFO.{service}", wait=_WAIT))
+
+
+def _answers(messages: Iterable[Message]) -> list[Answer]:
     """What is decodable: others on the same NATS may speak the protocol too."""
     found = []
     for message in messages:
@@ -139,11 +145,11 @@ def _answers(messages: Iterable[Message]) -> list[_Answer]:
 
 
 def merge(
-    known: Iterable[Declaration], infos: Iterable[_Answer], figures: Iterable[_Answer]
+    known: Iterable[Declaration], infos: Iterable[Answer], figures: Iterable[Answer]
 ) -> list[Running]:
     """Put the catalogue and the answers together, in the order of names and versions."""
     declared = {(each.service, each.version): each for each in known}
-    live: dict[Key, list[_Answer]] = defaultdict(list)
+    live: dict[Key, list[Answer]] = defaultdict(list)
     counts: dict[Key, dict[str, list[_Endpoint]]] = defaultdict(lambda: defaultdict(list))
     for info in infos:
         live[info.name, info.version].append(info)
@@ -164,7 +170,7 @@ def _order(key: Key) -> tuple[str, Any]:
 def _running(
     key: Key,
     declared: Declaration | None,
-    live: list[_Answer],
+    live: list[Answer],
     counts: dict[str, list[_Endpoint]],
 ) -> Running:
     if declared is None:

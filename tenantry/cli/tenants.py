@@ -1,4 +1,4 @@
-"""`tenantry tenants …` and `tenantry plans`: the control plane's requests about tenants."""
+"""`tenantry tenants …`: the control plane's requests about tenants."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from tenantry.cli.options import CredsFile, Output, TenantId
 from tenantry.cli.usage import examples
 from tenantry.lag import TenantLag
 from tenantry.messages import (
-    Empty,
-    PlanList,
     SetPlan,
     SuspendTenant,
     Tenant,
@@ -185,27 +183,6 @@ def delete(
         confirm.typed(tenant, question, doing="deleting", done="deleted")
     answer = loop.run(ask(at, "delete", TenantRef(id=tenant), TenantAnswer))
     _print(answer.tenant, form, f"deleted {tenant}; its credentials are revoked")
-
-
-def plans(*, form: Output = "table", at: Connection = connection.DEFAULT) -> None:
-    """List the plans that tenants can be on."""
-    found = loop.run(ask(at, "plans", Empty(), PlanList)).plans
-    if form == "json":
-        output.json(found)
-        return
-    rows = [
-        (
-            plan.name,
-            f"{plan.rate:g}/s",
-            plan.burst,
-            plan.max_body,
-            output.duration(plan.retention),
-            f"{plan.timeout:g} s",
-            plan.weight,
-        )
-        for plan in found
-    ]
-    output.table(("plan", "rate", "burst", "max body", "retention", "timeout", "weight"), rows)
 
 
 async def _show(at: Connection, tenant: str) -> tuple[Tenant, list[TenantLag]]:

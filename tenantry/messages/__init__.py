@@ -13,6 +13,9 @@ from tenantry.messages.events import (
     CredentialsIssued,
     CredentialsRevoked,
     MessageDead,
+    QuotaExhausted,
+    QuotaWarned,
+    ResourceQuotaUpdated,
     TenantDeleted,
     TenantEvent,
     TenantPlanChanged,
@@ -21,7 +24,15 @@ from tenantry.messages.events import (
     TenantSuspended,
 )
 from tenantry.messages.letters import DeadLetter, Redrive
-from tenantry.messages.plans import SHIPPED_PLANS, Plan, PlanList
+from tenantry.messages.plans import (
+    SHIPPED_PLANS,
+    Override,
+    Plan,
+    PlanList,
+    Quota,
+    Rate,
+    SetOverride,
+)
 from tenantry.messages.problems import Problem
 from tenantry.messages.replays import UNDER_WAY, Replay, ReplayState
 from tenantry.messages.tenants import (
@@ -61,17 +72,24 @@ __all__ = [
     "Message",
     "MessageDead",
     "Name",
+    "Override",
     "Plan",
     "PlanList",
     "Problem",
     "PublicKey",
+    "Quota",
+    "QuotaExhausted",
+    "QuotaWarned",
+    "Rate",
     "Redrive",
     "RenewContext",
     "RenewedContext",
     "Replay",
     "ReplayState",
+    "ResourceQuotaUpdated",
     "RevokeCredentials",
     "Seconds",
+    "SetOverride",
     "SetPlan",
     "SuspendTenant",
     "Tenant",

@@ -51,6 +51,31 @@ class CredentialsRevoked(TenantEvent, frozen=True, kw_only=True):
     public_key: str = ""
 
 
+class ResourceQuotaUpdated(TenantEvent, frozen=True, kw_only=True):
+    """Other limits hold for the tenant: its plan was changed, or what it has beside it."""
+
+    note: str = ""
+    """Why, where an operator has said so."""
+
+
+class QuotaWarned(TenantEvent, frozen=True, kw_only=True):
+    """A tenant has used 80 % of what its plan includes for a day or month."""
+
+    quota: str
+    """`per-month`, `orders.place.per-day`."""
+    window: str
+    """The day or month: `2026-11-21`, `2026-11`."""
+    used: int
+    amount: int
+    """What the plan includes."""
+    limit: int
+    """After so many its messages are refused."""
+
+
+class QuotaExhausted(QuotaWarned, frozen=True, kw_only=True):
+    """A tenant has used all that its plan includes for a day or month."""
+
+
 class MessageDead(TenantEvent, frozen=True, kw_only=True):
     """A service gave up on a message of the tenant; it waits as a dead letter."""
 
@@ -71,6 +96,7 @@ EVENT_OF_CHANGE: dict[str, type[TenantEvent]] = {
     "suspended": TenantSuspended,
     "resumed": TenantResumed,
     "plan_changed": TenantPlanChanged,
+    "limits_changed": ResourceQuotaUpdated,
     "deleted": TenantDeleted,
     "credentials_issued": CredentialsIssued,
     "credentials_revoked": CredentialsRevoked,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from tenantry.messages.base import Message, Name, PublicKey, TenantId
+from tenantry.messages.plans import Override
 
 TenantState = Literal["active", "suspended", "deleted"]
 TenantChange = Literal[
@@ -14,6 +15,7 @@ TenantChange = Literal[
     "suspended",
     "resumed",
     "plan_changed",
+    "limits_changed",
     "deleted",
     "credentials_issued",
     "credentials_revoked",
@@ -43,6 +45,8 @@ class Tenant(Message, frozen=True, kw_only=True):
     subject: str = ""
     """What the last change was about: a plan, a credential's key, a reason."""
     credentials: tuple[Credential, ...] = ()
+    override: Override | None = None
+    """What holds for this tenant in place of its plan."""
 
 
 class CreateTenant(Message, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from tenantry import subjects
@@ -18,11 +19,19 @@ _TYPE = "io.nats.micro.v1.{}_response"
 class Discovery:
     """Answers for one service in one instance."""
 
-    def __init__(self, bus: Bus, service: Service, instance: str, stats: Stats) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        service: Service,
+        instance: str,
+        stats: Stats,
+        about: Callable[[], dict[str, str]],
+    ) -> None:
         self._bus = bus
         self._service = service
         self._instance = instance
         self._stats = stats
+        self._about = about
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -45,7 +54,7 @@ class Discovery:
             "name": self._service.name,
             "id": self._instance,
             "version": self._service.version,
-            "metadata": {"tenantry": "1"},
+            "metadata": {"tenantry": "1", **self._about()},
         }
         if verb == "info":
             body |= {"description": self._service.description, "endpoints": self._endpoints()}

@@ -96,7 +96,15 @@ class Worker:
 class ServiceRun:
     """One service in one worker."""
 
-    def __init__(self, bus: Bus, service: Service, keys: KeyTable, instance: str) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        service: Service,
+        keys: KeyTable,
+        instance: str,
+        *,
+        about: Callable[[], dict[str, str]] = dict,
+    ) -> None:
         renewer = Renewer(bus)
         self.service = service
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
@@ -106,7 +114,7 @@ class ServiceRun:
         self._requests = Requests(bus, self.runner, self._cursors)
         self._bus = bus
         self._members = Members(bus, service.name, changed=lambda _: self._lanes.changed())
-        self._discovery = Discovery(bus, service, instance, self.runner.stats)
+        self._discovery = Discovery(bus, service, instance, self.runner.stats, about)
         self._lanes = lanes.Lanes(
             bus,
             service,

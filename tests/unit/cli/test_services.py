@@ -17,7 +17,7 @@ def declared(version: str) -> Declaration:
 
 def answer(version: str, instance: str, *endpoints: dict[str, Any]) -> Any:
     body = {"name": "orders", "id": instance, "version": version, "endpoints": endpoints}
-    return msgspec.convert(body, services._Answer)
+    return msgspec.convert(body, services.Answer)
 
 
 def test_counts_of_all_instances_are_added_up() -> None:

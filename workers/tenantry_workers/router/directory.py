@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import msgspec
 
 from tenantry.bus import Bucket, Bus, Message, Table
 from tenantry.errors import TenantSuspended, TenantUnknown
-from tenantry.messages import Declaration, Kind, Plan, Tenant
+from tenantry.messages import Declaration, Kind, Override, Plan, Tenant
 from tenantry.operator.roles import DISCONNECTS
+from tenantry.plans import effective
 from tenantry.runtime import registry
 from tenantry.runtime.members import Members
 from tenantry.subjects import is_version, version_key
@@ -46,6 +48,7 @@ class Directory:
         self.plans = Table(Bucket(bus, "plans", Plan))
         self._declared = Table(Bucket(bus, "catalogue", Declaration), changed=self._redeclared)
         self._members = Members(bus, changed=self._index)
+        self._special: dict[str, tuple[Plan, Override, bool, Plan]] = {}
 
     async def start(self) -> None:
         """Load everything, then follow the changes."""
@@ -73,7 +76,19 @@ class Directory:
         plan = self.plans.get(tenant.plan)
         if plan is None:
             raise TenantUnknown(f"the tenant's plan {tenant.plan} does not exist")
+        if tenant.override is not None:
+            plan = self._overridden(tenant, plan, tenant.override)
         return tenant, plan
+
+    def _overridden(self, tenant: Tenant, plan: Plan, override: Override) -> Plan:
+        """The plan with the tenant's own limits; the same object as long as neither changes."""
+        known = self._special.get(tenant.id)
+        now = time.time()
+        over = override.until is not None and override.until <= now
+        if known is None or known[0] is not plan or known[1] is not override or known[2] != over:
+            known = (plan, override, over, effective(plan, override, now))
+            self._special[tenant.id] = known
+        return known[3]
 
     # --- what runs -----------------------------------------------------------------------------
 

@@ -73,7 +73,11 @@ class RouterWorker:
             limiter, contexts = LocalLimiter(), Contexts(minter)
             routing = Routing(bus, Admission(directory, limiter, contexts))
             control = ServiceRun(
-                bus, _control(Renewal(bus, keys.ring, minter, directory)), keys, self.instance
+                bus,
+                _control(Renewal(bus, keys.ring, minter, directory)),
+                keys,
+                self.instance,
+                about=lambda: {"plans": str(directory.plans.revision)},
             )
             await control.start()
             edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)

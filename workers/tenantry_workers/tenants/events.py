@@ -22,20 +22,15 @@ log = structlog.get_logger("tenantry.tenants")
 _decode = msgspec.json.Decoder(Tenant).decode
 
 
-def event_name(change: str) -> str:
-    """The action of the event that follows a change: `tenant_suspended`, `credentials_issued`."""
-    return change if change.startswith("credentials") else f"tenant_{change}"
-
-
-def event_of(tenant: Tenant) -> tuple[str, TenantEvent]:
-    """The event that a revision is: its action and its body."""
+def event_of(tenant: Tenant) -> TenantEvent:
+    """The event that a revision is."""
     kind = EVENT_OF_CHANGE[tenant.change]
-    about = {"suspended": "reason", "credentials_issued": "public_key"}
-    about["credentials_revoked"] = "public_key"
+    about = {"suspended": "reason", "limits_changed": "note"}
+    about |= dict.fromkeys(("credentials_issued", "credentials_revoked"), "public_key")
     fields: dict[str, object] = {"tenant": tenant.id, "plan": tenant.plan, "at": tenant.updated}
     if name := about.get(tenant.change):
         fields[name] = tenant.subject
-    return event_name(tenant.change), kind(**fields)  # type: ignore[arg-type]
+    return kind(**fields)  # type: ignore[arg-type]
 
 
 class TenantEvents:
@@ -62,8 +57,5 @@ class TenantEvents:
         except msgspec.MsgspecError as error:
             log.error("a tenant's record is unreadable", key=message.subject, why=str(error))
             return
-        action, event = event_of(tenant)
         msg_id = f"{tenant.id}.t.{Delivery.of(message).seq}"
-        await self._events.publish(
-            tenant.id, tenant.plan, action, event, msg_id=msg_id, hop=trace.new()
-        )
+        await self._events.publish(event_of(tenant), msg_id=msg_id, hop=trace.new())

@@ -11,9 +11,7 @@ from tenantry.messages import MessageDead, Tenant
 from tenantry.streams import DEAD
 from tenantry.wire import letter, trace
 from tenantry_workers.tenants.outbox import DurableOutbox
-from tenantry_workers.tenants.publisher import EventPublisher, one_at_a_time
-
-EVENT = "message_dead"
+from tenantry_workers.tenants.publisher import EventPublisher, event_name, one_at_a_time
 
 log = structlog.get_logger("tenantry.tenants")
 
@@ -47,7 +45,7 @@ class DeadLetterEvents:
         if tenant is None or tenant.state == "deleted":
             log.warning("dead letter of no tenant", number=number, tenant=name)
             return
-        if about.action == f"tenants.{EVENT}":
+        if about.action == f"tenants.{event_name(MessageDead)}":
             return  # who fails at hearing of dead letters would hear of that one too, without end
         event = MessageDead(
             tenant=tenant.id,
@@ -61,6 +59,4 @@ class DeadLetterEvents:
             seq=about.seq,
         )
         hop = (trace.extract(own) or trace.new()).child()
-        await self._events.publish(
-            tenant.id, tenant.plan, EVENT, event, msg_id=f"{tenant.id}.d.{number}", hop=hop
-        )
+        await self._events.publish(event, msg_id=f"{tenant.id}.d.{number}", hop=hop)

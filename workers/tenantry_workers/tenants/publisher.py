@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tenantry import subjects
 from tenantry.bus import Bus, Table
 from tenantry.bus import jetstream as js
 from tenantry.context.token import Minter
-from tenantry.messages import Plan
+from tenantry.messages import Plan, TenantEvent
 from tenantry.wire import codec, headers, trace
 
 _WAIT = 5.0
+
+
+def event_name(kind: type[TenantEvent]) -> str:
+    """The action of an event: `tenant_suspended`, `credentials_issued`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 class EventPublisher:
@@ -22,10 +28,9 @@ class EventPublisher:
         self._minter = minter
         self._plans = plans
 
-    async def publish(
-        self, tenant: str, plan: str, action: str, event: Any, *, msg_id: str, hop: trace.Trace
-    ) -> None:
+    async def publish(self, event: TenantEvent, *, msg_id: str, hop: trace.Trace) -> None:
         """Store one event, kept for as long as the plan says. Raises what the journal says."""
+        tenant, plan = event.tenant, event.plan
         found = self._plans.get(plan)
         retention = found.retention if found is not None else 0
         fields = {
@@ -35,7 +40,7 @@ class EventPublisher:
         if retention:
             fields[headers.TTL] = f"{retention}s"
         hop.inject(fields)
-        subject = subjects.journal(subjects.Address(tenant, "tenants", action))
+        subject = subjects.journal(subjects.Address(tenant, "tenants", event_name(type(event))))
         await js.store(self._bus, subject, codec.encode(event), headers=fields)
 
 

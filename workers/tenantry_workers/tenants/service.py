@@ -23,21 +23,25 @@ from tenantry.messages import (
     MessageDead,
     Plan,
     PlanList,
+    QuotaExhausted,
+    QuotaWarned,
     RenewedContext,
     RevokeCredentials,
+    SetOverride,
     SetPlan,
     SuspendTenant,
     Tenant,
     TenantAnswer,
+    TenantEvent,
     TenantPage,
     TenantRef,
 )
 from tenantry.operator import OperatorHome
 from tenantry.operator.keys import Kind, is_public_key
+from tenantry.plans import check, effective
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
-from tenantry_workers.tenants.events import event_name
-from tenantry_workers.tenants.letters import EVENT
+from tenantry_workers.tenants.publisher import event_name
 from tenantry_workers.tenants.store import (
     Change,
     TenantStore,
@@ -81,11 +85,13 @@ class TenantsService:
             self.revoke_credentials,
             self.issue_context,
             self.plans,
+            self.apply_plans,
+            self.override,
         ):
             service.request(handler.__name__)(handler)
-        for change, kind in EVENT_OF_CHANGE.items():
-            service.event(event_name(change), kind)
-        service.event(EVENT, MessageDead)
+        kinds: list[type[TenantEvent]] = [MessageDead, QuotaWarned, QuotaExhausted]
+        for kind in (*EVENT_OF_CHANGE.values(), *kinds):
+            service.event(event_name(kind), kind)
         return service
 
     async def create(self, _ctx: PlatformContext, ask: CreateTenant) -> TenantAnswer:
@@ -209,7 +215,36 @@ class TenantsService:
 
     async def plans(self, _ctx: PlatformContext, _ask: Empty) -> PlanList:
         """The plans there are."""
-        return PlanList(plans=tuple(self._plans.rows[name] for name in sorted(self._plans.rows)))
+        found = tuple(self._plans.rows[name] for name in sorted(self._plans.rows))
+        return PlanList(plans=found, revision=self._plans.revision)
+
+    async def apply_plans(self, _ctx: PlatformContext, ask: PlanList) -> PlanList:
+        """Make or change plans; others stay. All of them are checked before one is written."""
+        for number, plan in enumerate(ask.plans):
+            try:
+                check(plan)
+            except BadMessage as error:
+                raise _at(error, f"$.plans[{number}]") from None
+        revision = await self._store.write_plans(ask.plans)
+        await self._plans.reach(revision)
+        return await self.plans(_ctx, Empty())
+
+    async def override(self, _ctx: PlatformContext, ask: SetOverride) -> TenantAnswer:
+        """Give one tenant other limits than its plan's, for a time or for good."""
+        given = ask.override
+        if given is not None:
+            check(effective(Plan(name="any"), given, 0.0))
+            if given.until is not None and given.until <= time.time():
+                raise BadMessage("the end lies in the past", path="$.override.until")
+        note = given.note if given is not None else ""
+        return await self._change(
+            ask.id,
+            lambda tenant: (
+                None
+                if tenant.override == given
+                else next_record(tenant, "limits_changed", note, override=given)
+            ),
+        )
 
     async def _change(self, name: str, change: Change) -> TenantAnswer:
         tenant, revision = await self._store.change(name, change)
@@ -224,3 +259,7 @@ def _check_key(public_key: str | None) -> None:
     """Before anything is written: a record must not name a key that nobody can have."""
     if public_key is not None and not is_public_key(public_key, Kind.USER):
         raise BadMessage("this is no public key of a user", path="$.public_key")
+
+
+def _at(error: BadMessage, path: str) -> BadMessage:
+    return BadMessage(error.message, hint=error.hint, path=path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -58,6 +58,15 @@ class TenantStore:
             except Conflict:
                 continue
         raise Unavailable(f"tenant {name} keeps changing", retry_after=1.0)
+
+    async def write_plans(self, plans: Sequence[Plan]) -> int:
+        """Write those that have changed; returns the last revision, 0 where none has."""
+        last = 0
+        for plan in plans:
+            entry = await self._plans.get(plan.name)
+            if entry is None or entry.value != plan:
+                last = await self._plans.put(plan.name, plan)
+        return last
 
     async def check_plan(self, name: str) -> None:
         """Raise :class:`NotFound` where there is no such plan."""

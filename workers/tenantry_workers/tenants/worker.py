@@ -17,6 +17,7 @@ from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
 from tenantry_workers.tenants.letters import DeadLetterEvents
+from tenantry_workers.tenants.plans import PlanEvents
 from tenantry_workers.tenants.provision import provision
 from tenantry_workers.tenants.publisher import EventPublisher
 from tenantry_workers.tenants.schedules import DueSchedules
@@ -58,7 +59,8 @@ class TenantsWorker:
             letters = DeadLetterEvents(bus, publisher, tenants)
             keys = KeyTable(bus)
             due = DueSchedules(bus, minter, keys.ring, tenants, plans)
-            for part in (plans, tenants, keys, doors, events, letters, due):
+            limits = PlanEvents(bus, publisher, tenants)
+            for part in (plans, tenants, keys, doors, events, letters, limits, due):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)
