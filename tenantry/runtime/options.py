@@ -23,6 +23,8 @@ class WorkerOptions:
     home: Path | None = None
     """The operator's directory, for workers of the control plane that sign."""
     drain: float = DRAIN
+    redis: str | None = None
+    """The URL of the Redis or Valkey that routers share; without it each keeps to its part."""
 
     def operator_home(self) -> OperatorHome:
         """The operator's directory; raises :class:`SetupError` where none was given."""

@@ -6,7 +6,7 @@ from hypothesis import settings
 from tenantry.bus import Bus
 from tenantry_workers.router.admission import Admission, Contexts
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limiter import LocalLimiter
+from tenantry_workers.router.limits import LocalLimiter
 from tests.unit.router.admitting import ACTIONS, MINTER, STANDARD, tenant
 
 # No deadline: the machine that runs the tests may be busy.

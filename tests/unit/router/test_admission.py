@@ -12,7 +12,7 @@ from tenantry.errors import RateLimited, Rejection
 from tenantry.messages import Plan
 from tenantry_workers.router.admission import Admission, Contexts, Ignored
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limiter import LocalLimiter
+from tenantry_workers.router.limits import LocalLimiter
 from tests.unit.router.admitting import ACTIONS, MINTER, STANDARD, TRACE, admit, code, tenant
 
 

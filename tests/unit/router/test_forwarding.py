@@ -12,7 +12,7 @@ from tenantry.bus import Bus
 from tenantry.wire import trace
 from tenantry_workers.router.admission import Admission, Contexts, Forward
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limiter import LocalLimiter
+from tenantry_workers.router.limits import LocalLimiter
 from tests.unit.router.admitting import (
     ACTIONS,
     INBOX,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,8 @@ from tenantry.errors import RateLimited
 from tenantry.messages import Plan
 from tenantry_workers.router.admission import Admission, Contexts, may_answer, rate_fields
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limiter import Grant
+from tenantry_workers.router.limits import Decision, Meter
+from tenantry_workers.router.limits.meter import Resume
 from tests.unit.router.admitting import MINTER, admit
 
 
@@ -51,11 +54,13 @@ def test_no_rejection_goes_anywhere_but_to_a_tenants_inbox(name: str, reply: str
 @pytest.mark.parametrize(
     ("wait", "reset"), [(0.2, 1), (1.0, 1), (1.2, 2), (30.0, 30), (None, 1), (0.0, 1)]
 )
-def test_the_rate_fields_tell_policy_and_state(wait: float | None, reset: int) -> None:
-    refusal = RateLimited("no", retry_after=wait, quota=100, window=2)
+def test_the_rate_fields_name_the_meter_and_tell_its_state(wait: float | None, reset: int) -> None:
+    refusal = RateLimited(
+        "no", retry_after=wait, violated_policies=["imports"], quota=100, window=2
+    )
     assert rate_fields(refusal) == {
-        "RateLimit-Policy": '"default";q=100;w=2',
-        "RateLimit": f'"default";r=0;t={reset}',
+        "RateLimit-Policy": '"imports";q=100;w=2',
+        "RateLimit": f'"imports";r=0;t={reset}',
     }
 
 
@@ -66,8 +71,11 @@ def test_the_window_is_what_a_full_burst_takes(
     directory: Directory, rate: float, burst: int, window: int
 ) -> None:
     class Refusing:
-        def take(self, tenant: str, plan: Plan, now: float) -> Grant:
-            return Grant(False, 0, 0.1)
+        def take(self, tenant: str, meters: Sequence[Meter], now: float) -> Decision:
+            return Decision(False, meters[0], 0, 0.1)
+
+        def park(self, tenant: str, meters: Sequence[Meter], resume: Resume) -> None:
+            raise NotImplementedError
 
     directory.plans.rows["standard"] = Plan(name="standard", rate=rate, burst=burst)
     with pytest.raises(RateLimited) as caught:

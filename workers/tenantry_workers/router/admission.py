@@ -17,6 +17,7 @@ from tenantry.errors import (
     BadReply,
     BadSubject,
     RateLimited,
+    Rejection,
     TenantSuspended,
     TenantUnknown,
     TooLarge,
@@ -27,14 +28,16 @@ from tenantry.messages import Plan
 from tenantry.wire import headers as names
 from tenantry.wire.trace import Trace
 from tenantry_workers.router.directory import Directory, Known
-from tenantry_workers.router.limiter import Limiter
+from tenantry_workers.router.limits import Decision, Limiter, LocalLimiter, Meter
+from tenantry_workers.router.scopes import meters
 
 PRINCIPAL = "edge"
 """Who the context names: NATS does not tell which of a tenant's credentials was used."""
 
 _MAX_MSG_ID = 128
 _MAX_HEADERS = 8192
-_STRANGER = Plan(name="stranger", rate=2.0, burst=10)
+_STRANGER = (Meter("stranger", 2.0, 10),)
+_NO_PLAN = Plan(name="none")
 _REPLY = re.compile(r"_INBOX\.([a-z0-9-]+)(?:\.[^\s.*>]+)+")
 
 
@@ -47,6 +50,18 @@ class Forward(NamedTuple):
 
 class Ignored(Exception):
     """Refused without an answer: the sender has had enough of them."""
+
+
+class Limited(NamedTuple):
+    """Whose message it is, and what the limits say of it."""
+
+    tenant: str
+    plan: Plan
+    meters: tuple[Meter, ...]
+    decision: Decision | None
+    """None while the limiter can't tell."""
+    refusal: Exception | None = None
+    """Who may not send at all, and why."""
 
 
 class _Minted(NamedTuple):
@@ -86,42 +101,50 @@ class Admission:
     def __init__(self, directory: Directory, limiter: Limiter, contexts: Contexts) -> None:
         self._directory = directory
         self._limiter = limiter
+        self._strangers = LocalLimiter()
         self._contexts = contexts
 
+    def limit(self, subject: str) -> Limited:
+        """Count a message on `edge.<tenant>.<service>.<action>` against its limits."""
+        _, name, *rest = subject.split(".")
+        try:
+            tenant, plan = self._directory.tenant(name)
+        except (TenantUnknown, TenantSuspended) as refusal:
+            # What is refused anyway must not cost the others more than a few answers.
+            told = self._strangers.take(name, _STRANGER, time.monotonic()).allowed
+            return Limited(name, _NO_PLAN, (), None, refusal if told else Ignored())
+        over = meters(plan, ".".join(rest))
+        return Limited(tenant.id, plan, over, self._limiter.take(tenant.id, over, time.monotonic()))
+
     def admit(
-        self, subject: str, reply: str, headers: Mapping[str, str], size: int, trace: Trace
+        self,
+        subject: str,
+        reply: str,
+        headers: Mapping[str, str],
+        size: int,
+        trace: Trace,
+        limited: Limited | None = None,
     ) -> Forward:
         """What becomes of a message on `edge.<tenant>.<service>.<action>`.
 
-        Raises the :class:`~tenantry.errors.Rejection` that its sender gets.
+        `limited` is what :meth:`limit` said of it, with its decision. Raises the
+        :class:`~tenantry.errors.Rejection` that its sender gets.
         """
+        tenant, plan, _, decision, refusal = limited or self.limit(subject)
+        if refusal is not None:
+            raise refusal
+        if decision is None or not decision.allowed:
+            raise refused(decision, plan)
         tokens = subject.split(".")
-        try:
-            tenant, plan = self._directory.tenant(tokens[1])
-        except (TenantUnknown, TenantSuspended):
-            # What is refused anyway must not cost the others more than a few answers.
-            if self._limiter.take(f"!{tokens[1]}", _STRANGER, time.monotonic()).allowed:
-                raise
-            raise Ignored from None
-        grant = self._limiter.take(tenant.id, plan, time.monotonic())
-        if not grant.allowed:
-            raise RateLimited(
-                f"over the plan's {plan.rate:g} messages a second",
-                retry_after=grant.retry_after,
-                violated_policies=["default"],
-                plan=plan.name,
-                quota=plan.burst,
-                window=max(1, math.ceil(plan.burst / plan.rate)),
-            )
         if reply and not may_answer(subject, reply):
             raise BadReply(
                 "the reply subject is not in the tenant's own inbox",
-                hint=f"connect with the inbox prefix _INBOX.{tenant.id}",
+                hint=f"connect with the inbox prefix _INBOX.{tenant}",
             )
         if len(tokens) != 4:
             raise BadSubject(
                 f"the subject has {len(tokens)} tokens",
-                hint=f"use tenant.{tenant.id}.<service>.<action>",
+                hint=f"use tenant.{tenant}.<service>.<action>",
             )
         name = f"{tokens[2]}.{tokens[3]}"
         action = self._action(name)
@@ -130,7 +153,11 @@ class Admission:
                 f"the body has {size} bytes, plan {plan.name} allows {plan.max_body}",
                 hint="send less, or ask for another plan",
             )
-        return self._forward(name, action, tenant.id, plan, headers, trace)
+        return self._forward(name, action, tenant, plan, headers, trace)
+
+    def forget_idle(self, now: float) -> None:
+        """Drop what strangers have left."""
+        self._strangers.forget_idle(now)
 
     def _action(self, name: str) -> Known:
         action = self._directory.actions.get(name)
@@ -175,13 +202,33 @@ class Admission:
         return Forward(f"request.{tenant}.{name}", inside)
 
 
+def refused(decision: Decision | None, plan: Plan) -> Rejection:
+    """The answer to a message that a limit does not admit."""
+    if decision is None or decision.away:
+        return Unavailable(
+            "the tenant's limits can't be checked now",
+            retry_after=decision.retry_after if decision is not None else 1.0,
+        )
+    meter = decision.meter
+    which = "the plan's" if meter.name == "default" else f"{meter.name}'s"
+    return RateLimited(
+        f"over {which} {meter.rate:g} messages a second",
+        retry_after=decision.retry_after,
+        violated_policies=[meter.name],
+        plan=plan.name,
+        quota=meter.burst,
+        window=max(1, math.ceil(meter.burst / meter.rate)),
+    )
+
+
 def rate_fields(rejection: RateLimited) -> dict[str, str]:
     """The `RateLimit` fields of a rejection (IETF draft-ietf-httpapi-ratelimit-headers)."""
     quota, window = rejection.extensions["quota"], rejection.extensions["window"]
+    name = rejection.extensions["violated_policies"][0]
     reset = math.ceil(rejection.retry_after or 1)
     return {
-        "RateLimit-Policy": f'"default";q={quota};w={window}',
-        "RateLimit": f'"default";r=0;t={reset}',
+        "RateLimit-Policy": f'"{name}";q={quota};w={window}',
+        "RateLimit": f'"{name}";r=0;t={reset}',
     }
 
 

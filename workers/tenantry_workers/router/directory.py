@@ -90,6 +90,10 @@ class Directory:
             self._special[tenant.id] = known
         return known[3]
 
+    def routers(self) -> int:
+        """How many routers live, this one among them."""
+        return max(1, len(self._members.instances("router")))
+
     # --- what runs -----------------------------------------------------------------------------
 
     async def _ask_who_lives(self) -> None:

@@ -25,11 +25,13 @@ from tenantry_workers.router.admission import (
     Admission,
     Contexts,
     Ignored,
+    Limited,
     may_answer,
     rate_fields,
 )
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limiter import LocalLimiter
+from tenantry_workers.router.limits import Limiter, LocalLimiter, SharedLimiter, Store
+from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.renewal import Renewal
 
 GROUP = "router"
@@ -70,8 +72,10 @@ class RouterWorker:
             directory = Directory(bus)
             await directory.start()
             stack.push_async_callback(directory.stop)
-            limiter, contexts = LocalLimiter(), Contexts(minter)
-            routing = Routing(bus, Admission(directory, limiter, contexts))
+            limiter, contexts = await self._limiter(stack, directory), Contexts(minter)
+            admission = Admission(directory, limiter, contexts)
+            routing = Routing(bus, admission, limiter)
+            stack.push_async_callback(routing.stop)
             control = ServiceRun(
                 bus,
                 _control(Renewal(bus, keys.ring, minter, directory)),
@@ -83,12 +87,13 @@ class RouterWorker:
             edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)
             beat = Heartbeat(bus, [control.alive])
             await beat.start()
-            chores = asyncio.create_task(_chores(routing, limiter, contexts))
+            chores = asyncio.create_task(_chores(routing, admission, limiter, contexts))
             log.info("ready", instance=self.instance, tenants=len(directory.tenants))
             ready()
             await stop.wait()
             log.info("stopping", instance=self.instance)
             await edge.stop()
+            await routing.drain()
             await bus.flush()
             await beat.stop()
             await control.stop(asyncio.get_running_loop().time() + self._options.drain)
@@ -96,19 +101,46 @@ class RouterWorker:
             routing.report()
         log.info("stopped", instance=self.instance)
 
+    async def _limiter(
+        self, stack: AsyncExitStack, directory: Directory
+    ) -> LocalLimiter | SharedLimiter:
+        if self._options.redis is None:
+            return LocalLimiter(directory.routers)
+        limiter = SharedLimiter(Store(self._options.redis), directory.routers)
+        stack.push_async_callback(limiter.stop)
+        await limiter.start()
+        return limiter
+
 
 class Routing:
-    """What happens to each message of the edge; its callback runs inline, without a task."""
+    """What happens to each message of the edge; its callback runs inline, without a task.
 
-    def __init__(self, bus: Bus, admission: Admission) -> None:
+    Only what the limiter can't tell at once is put aside, so that it holds up nobody else.
+    """
+
+    def __init__(self, bus: Bus, admission: Admission, limiter: Limiter) -> None:
         self.verdicts: Counter[str] = Counter()
         """How many messages met which verdict, since the start."""
         self._bus = bus
         self._admission = admission
         self._reported: Counter[str] = Counter()
+        self._parking = Parking(limiter, self._finish)
 
     async def route(self, message: Message) -> None:
-        """Forward one message once, or reject it."""
+        """Forward one message once, or reject it; now, or when its limits are known."""
+        limited = self._admission.limit(message.subject)
+        if not self._parking.holds(message, limited):
+            await self._finish(message, limited)
+
+    async def drain(self) -> None:
+        """Return when all that has come is forwarded or rejected."""
+        await self._parking.drain()
+
+    async def stop(self) -> None:
+        """Finish no more."""
+        await self._parking.stop()
+
+    async def _finish(self, message: Message, limited: Limited) -> None:
         headers = message.headers or {}
         with trace.span(
             "admit",
@@ -118,7 +150,12 @@ class Routing:
         ) as span:
             try:
                 admitted = self._admission.admit(
-                    message.subject, message.reply, headers, len(message.data), span.trace
+                    message.subject,
+                    message.reply,
+                    headers,
+                    len(message.data),
+                    span.trace,
+                    limited,
                 )
                 await self._bus.publish(
                     admitted.subject, message.data, headers=admitted.headers, reply=message.reply
@@ -161,12 +198,16 @@ def _control(renewal: Renewal) -> Service:
     return service
 
 
-async def _chores(routing: Routing, limiter: LocalLimiter, contexts: Contexts) -> None:
+async def _chores(
+    routing: Routing, admission: Admission, limiter: Limiter, contexts: Contexts
+) -> None:
     cleaned = time.monotonic()
     while True:
         await asyncio.sleep(_REPORT)
         routing.report()
         if time.monotonic() - cleaned > _HOUSEKEEPING:
             cleaned = time.monotonic()
-            limiter.forget_idle(cleaned)
+            if isinstance(limiter, LocalLimiter):  # what is shared tends to itself
+                limiter.forget_idle(cleaned)
+            admission.forget_idle(cleaned)
             contexts.forget_idle()
