@@ -15,6 +15,7 @@ from tenantry_workers.tenants import TenantsWorker
 from tests import services
 from tests.mesh import Mesh
 from tests.servers import NatsServers, ServerChoice, add_options
+from tests.valkey import Valkey
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,3 +67,12 @@ def own_mesh(nats_backend: NatsServers, tmp_path: Path) -> Iterator[Mesh]:
     mesh.start(RouterWorker(mesh.options()))
     yield mesh
     mesh.close()
+
+
+@pytest.fixture
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A Valkey server of one's own, to break."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()

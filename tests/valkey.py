@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -30,9 +31,11 @@ def binary() -> Path:
 class Valkey:
     """One server without persistence: what is killed comes back empty."""
 
-    def __init__(self, folder: Path, *options: str, scheme: str = "redis") -> None:
-        self.port = free_port()
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+    def __init__(self, folder: Path, *options: str, clustered: bool = False) -> None:
+        self.port, self.bus = free_port(), free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        if clustered:
+            options += ("--cluster-enabled", "yes", "--cluster-port", str(self.bus))
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,10 +134,11 @@ class Slow:
         raise ConnectionResetError
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Slow]:
-        """Serve until the block ends."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def open(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Slow]:
+        """Serve until the block ends, with TLS where a context is given."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        scheme = "rediss" if tls else "redis"
+        self.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
@@ -145,13 +149,13 @@ class Slow:
 
 
 def form_cluster(servers: Sequence[Valkey]) -> None:
-    """Make one cluster of servers that were started with `--cluster-enabled yes`."""
+    """Make one cluster of servers that were made `clustered`."""
     share = 16384 // len(servers) + 1
     for number, server in enumerate(servers):
         with server.client() as client:
             first, last = number * share, min(16383, (number + 1) * share - 1)
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, servers[0].bus)
     deadline = time.monotonic() + START
     while not all(_formed(server, len(servers)) for server in servers):
         if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from tenantry import tasks
 from tenantry.bus import Bus, Message
 from tenantry.context.platform import PlatformContext
 from tenantry.context.token import Minter
-from tenantry.errors import RateLimited, Rejection
+from tenantry.errors import RateLimited, Rejection, SetupError
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, publish_key
 from tenantry.service.service import Service
@@ -30,7 +30,7 @@ from tenantry_workers.router.admission import (
     rate_fields,
 )
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limits import Limiter, LocalLimiter, SharedLimiter, Store
+from tenantry_workers.router.limits import Limiter, LocalLimiter
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.renewal import Renewal
 
@@ -101,11 +101,17 @@ class RouterWorker:
             routing.report()
         log.info("stopped", instance=self.instance)
 
-    async def _limiter(
-        self, stack: AsyncExitStack, directory: Directory
-    ) -> LocalLimiter | SharedLimiter:
+    async def _limiter(self, stack: AsyncExitStack, directory: Directory) -> Limiter:
         if self._options.redis is None:
             return LocalLimiter(directory.routers)
+        try:
+            from tenantry_workers.router.limits.shared import SharedLimiter
+            from tenantry_workers.router.limits.store import Store
+        except ModuleNotFoundError as error:
+            raise SetupError(
+                "limits that routers share need the package redis",
+                hint="pip install 'tenantry[redis]'",
+            ) from error
         limiter = SharedLimiter(Store(self._options.redis), directory.routers)
         stack.push_async_callback(limiter.stop)
         await limiter.start()

@@ -42,6 +42,7 @@ class Line:
         "share",
         "since",
         "spent",
+        "spent_at",
         "start",
         "stock",
     )
@@ -58,6 +59,8 @@ class Line:
         self.stock = 0
         self.spent = 0.0
         """Owed, and in no order yet."""
+        self.spent_at = 0.0
+        """The times at which it was spent, added up."""
         self.flying = 0.0
         """Owed, in an order under way."""
         self.outage = 0
@@ -135,6 +138,8 @@ class Entry(NamedTuple):
 
     line: Line
     charge: float
+    age: float
+    """For how long the charge has been owed, seconds, on average."""
     want: int
 
 
@@ -229,6 +234,7 @@ class Ledger:
                 line.stock -= 1
             elif line.meter.name not in shadowed:
                 line.spent += 1
+                line.spent_at += now
                 self._counters.credit += 1
                 urgent = urgent or line.spent * 2 >= line.cap
             if not line.meter.shadow and (room := line.estimate(now) + line.stock) < left:
@@ -268,8 +274,9 @@ class Ledger:
                 self._counters.returned += line.stock
                 line.stock = 0
             if charge or want:
-                entries.append(Entry(line, charge, want))
-                line.flying, line.spent = max(0.0, charge), 0.0
+                age = max(0.0, now - line.spent_at / line.spent) if line.spent else 0.0
+                entries.append(Entry(line, charge, age, want))
+                line.flying, line.spent, line.spent_at = max(0.0, charge), 0.0, 0.0
         if not entries:
             return None
         account.flying = True
@@ -278,7 +285,7 @@ class Ledger:
     def apply(self, order: Order, answers: Sequence[Answer], now: float, *, late: bool) -> None:
         """Take the store's answers, and decide what was parked for them."""
         order.account.flying = False
-        for (line, _, _), answer in zip(order.entries, answers, strict=True):
+        for (line, *_), answer in zip(order.entries, answers, strict=True):
             line.flying = 0.0
             line.room, line.at = answer.room, order.sent
             line.stock += answer.granted
@@ -296,9 +303,10 @@ class Ledger:
     def lose(self, order: Order) -> None:
         """No answer: what was to be charged is charged again, for it may not have arrived."""
         order.account.flying = False
-        for line, charge, _ in order.entries:
+        for line, charge, age, _ in order.entries:
             line.flying = 0.0
             line.spent += max(0.0, charge)
+            line.spent_at += max(0.0, charge) * (order.sent - age)
         self._owing[order.account] = None
 
     def settle(self, account: Account, now: float) -> None:
@@ -346,7 +354,9 @@ class Ledger:
                     # What the share began with is the store's own, which has leaked there too.
                     rest = max(0.0, line.start - (now - line.since) * line.share.rate)
                     owed = line.share.level(now) - rest
-                    line.spent += owed if owed > ROUNDING else 0.0
+                    if owed > ROUNDING:
+                        line.spent += owed
+                        line.spent_at += owed * now
                 line.share = None
             self._due(account, True)
         self._owing.clear()

@@ -162,11 +162,11 @@ def _client(url: str, purpose: str, connections: int) -> Any:
 
 
 def _arguments(order: Order, stands: int) -> list[Any]:
-    keys = [key(order.account.tenant, line.meter.name) for line, _, _ in order.entries]
+    keys = [key(order.account.tenant, line.meter.name) for line, *_ in order.entries]
     arguments: list[Any] = [len(keys), *keys, stands]
-    for line, charge, want in order.entries:
+    for line, charge, age, want in order.entries:
         meter = line.meter
-        arguments += (meter.rate, meter.burst, charge, want, int(meter.shadow))
+        arguments += (meter.rate, meter.burst, charge, int(age * 1e6), want, int(meter.shadow))
     return arguments
 
 
