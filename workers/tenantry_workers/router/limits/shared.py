@@ -31,6 +31,8 @@ SOON = 0.001
 LATER = 0.02
 """For how long they are gathered otherwise."""
 
+_TURNS, _TURN = 4, 0.0002
+
 _CALL = 0.4
 """A call without an answer for so long is given up."""
 
@@ -56,12 +58,12 @@ class SharedLimiter:
     """
 
     def __init__(
-        self, store: Store, routers: Callable[[], int] = lambda: 1, *, patience: float = PATIENCE
+        self, store: Store, routers: Callable[[], int] = lambda: 1, *, patience: float | None = None
     ) -> None:
         self.counters = Counters()
         self._store = store
         self._routers = routers
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         self._ledger = Ledger(self._due, self.counters)
         self._soon: list[Account] = []
         self._late: list[Account] = []
@@ -131,8 +133,11 @@ class SharedLimiter:
         self._at("flush", 0.0, self._flush)
         self._at("overdue", self._patience, self._overdue)
 
-    def _overdue(self, *, again: bool = False) -> None:
-        """Give the store up when a message has been parked for too long."""
+    def _overdue(self, turns: int = _TURNS) -> None:
+        """Give the store up when a message has been parked for too long.
+
+        Not before this loop has had some turns: where it is busy, the answer may be there unread.
+        """
         now = time.monotonic()
         while self._waiting and self._waiting[0].done:
             self._waiting.popleft()
@@ -141,9 +146,8 @@ class SharedLimiter:
         left = self._waiting[0].since + self._patience - now
         if left > 0:
             self._at("overdue", left, self._overdue)
-        elif left < -self._patience / 2 and not again:
-            # It is this loop that was late: the answer may be there, only unread.
-            self._at("overdue", SOON, partial(self._overdue, again=True))
+        elif turns:
+            self._at("overdue", _TURN, partial(self._overdue, turns - 1))
         else:
             self._why = "it is late"
             self._leave()
