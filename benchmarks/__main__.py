@@ -1,11 +1,12 @@
 """`make bench`: tenancy against bare nats-py, as ratios of one run.
 
-python -m benchmarks [requests|replay] [--rounds 5] [--seconds 3] [--json FILE]
+python -m benchmarks [requests|replay|limits] [--rounds 5] [--seconds 3] [--json FILE]
                      [--in-flight 64] [--messages 20000]
 
 A routed request against a forwarder and a responder; a replay against an ordered consumer, and
-what other tenants notice of it. All on real nats-servers, in processes of their own; rounds
-alternate. CPU per message is what the operating system charged each process.
+what other tenants notice of it; decisions of the limiter, alone and with leases, against a call a
+message. All on real servers, in processes of their own; rounds alternate. CPU per message is what
+the operating system charged each process.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import replay
+from benchmarks import limits, replay
 from benchmarks.load import Round, measure
 from benchmarks.mesh import mesh, python
 from tenantry.local.server import find_nats_server, free_port
@@ -126,7 +127,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("part", nargs="?", choices=("requests", "replay"), help="only this part")
+    parser.add_argument(
+        "part", nargs="?", choices=("requests", "replay", "limits"), help="only this part"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a round or window")
     parser.add_argument("--in-flight", type=int, default=64, help="requests under way")
@@ -134,15 +137,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="save every round here")
     options = parser.parse_args()
     console, saved = Console(highlight=False), dict[str, Any]()
-    if options.part != "replay":
+    if options.part in (None, "requests"):
         sides = uvloop.run(run(options, console))
         report(sides, options, console)
         saved |= {side: [asdict(r) for r in results] for side, results in sides.items()}
-    if options.part != "requests":
+    if options.part in (None, "replay"):
         with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
             results = uvloop.run(replay.run(options, console, Path(folder)))
         replay.report(results, options, console)
         saved["replay"] = asdict(results)
+    if options.part in (None, "limits"):
+        measured = limits.main(options, console)
+        limits.report(measured, console)
+        saved["limits"] = asdict(measured)
     if options.json is not None:
         options.json.write_text(json.dumps(saved, indent=2))
 

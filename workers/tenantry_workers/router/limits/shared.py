@@ -28,7 +28,7 @@ PATIENCE = 0.005
 SOON = 0.001
 """For how long settlements are gathered when half of the credit is used."""
 
-LATER = 0.02
+LATER = 0.1
 """For how long they are gathered otherwise."""
 
 _TURNS, _TURN = 4, 0.0002
