@@ -106,14 +106,14 @@ class Admission:
 
     def limit(self, subject: str) -> Limited:
         """Count a message on `edge.<tenant>.<service>.<action>` against its limits."""
-        _, name, *rest = subject.split(".")
+        name, _, rest = subject[5:].partition(".")
         try:
             tenant, plan = self._directory.tenant(name)
         except (TenantUnknown, TenantSuspended) as refusal:
             # What is refused anyway must not cost the others more than a few answers.
             told = self._strangers.take(name, _STRANGER, time.monotonic()).allowed
             return Limited(name, _NO_PLAN, (), None, refusal if told else Ignored())
-        over = meters(plan, ".".join(rest))
+        over = meters(plan, rest)
         return Limited(tenant.id, plan, over, self._limiter.take(tenant.id, over, time.monotonic()))
 
     def admit(

@@ -44,6 +44,8 @@ class Directory:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.actions: dict[str, Known] = {}
+        self.routers = 1
+        """How many routers live, this one among them."""
         self.tenants = Table(Bucket(bus, "tenants", Tenant))
         self.plans = Table(Bucket(bus, "plans", Plan))
         self._declared = Table(Bucket(bus, "catalogue", Declaration), changed=self._redeclared)
@@ -90,10 +92,6 @@ class Directory:
             self._special[tenant.id] = known
         return known[3]
 
-    def routers(self) -> int:
-        """How many routers live, this one among them."""
-        return max(1, len(self._members.instances("router")))
-
     # --- what runs -----------------------------------------------------------------------------
 
     async def _ask_who_lives(self) -> None:
@@ -116,6 +114,8 @@ class Directory:
         They are those of the versions that live; of the newest one where none does. An instance
         lives also when its declaration has not come here yet, which takes another way.
         """
+        if service == "router":
+            self.routers = max(1, len(self._members.instances(service)))
         declared = {
             declaration.version: declaration
             for declaration in self._declared.rows.values()

@@ -103,7 +103,7 @@ class RouterWorker:
 
     async def _limiter(self, stack: AsyncExitStack, directory: Directory) -> Limiter:
         if self._options.redis is None:
-            return LocalLimiter(directory.routers)
+            return LocalLimiter(lambda: directory.routers)
         try:
             from tenantry_workers.router.limits.shared import SharedLimiter
             from tenantry_workers.router.limits.store import Store
@@ -112,7 +112,7 @@ class RouterWorker:
                 "limits that routers share need the package redis",
                 hint="pip install 'tenantry[redis]'",
             ) from error
-        limiter = SharedLimiter(Store(self._options.redis), directory.routers)
+        limiter = SharedLimiter(Store(self._options.redis), lambda: directory.routers)
         stack.push_async_callback(limiter.stop)
         await limiter.start()
         return limiter
