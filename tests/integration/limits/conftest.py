@@ -16,7 +16,7 @@ async def limiters() -> AsyncIterator[Callable[..., object]]:
     """Starts `count` limiters of as many routers on a URL: `await limiters(url, 3)`."""
     async with AsyncExitStack() as stack:
 
-        async def start(url: str, count: int = 1, patience: float = 1.0) -> list[SharedLimiter]:
+        async def start(url: str, count: int = 1, patience: float = 10.0) -> list[SharedLimiter]:
             made = [
                 SharedLimiter(Store(url), lambda: count, patience=patience) for _ in range(count)
             ]

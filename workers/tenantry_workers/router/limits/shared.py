@@ -186,7 +186,7 @@ class SharedLimiter:
         self.counters.orders += len(orders)
         replies: list[Reply] | None = None
         try:
-            async with asyncio.timeout(_CALL):
+            async with asyncio.timeout(max(_CALL, self._patience)):
                 replies = await self._store.lease(orders)
         except Failures as error:
             self._why = _reason(error)

@@ -141,7 +141,6 @@ def _client(url: str, purpose: str, connections: int) -> Any:
     options: dict[str, Any] = {
         "client_name": f"tenantry-router-{purpose}",
         "socket_connect_timeout": 0.5,
-        "socket_timeout": 1.0,
         "max_connections": connections,
         "protocol": 2,
     }
