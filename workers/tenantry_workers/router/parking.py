@@ -6,10 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from tenantry import tasks
 from tenantry.bus import Message
 from tenantry_workers.router.admission import Limited
 from tenantry_workers.router.limits import Decision, Limiter
+
+log = structlog.get_logger("tenantry.router")
 
 Finish = Callable[[Message, Limited], Awaitable[None]]
 
@@ -53,7 +57,10 @@ class Parking:
             self._more.clear()
             while self._ready:
                 message, limited = self._ready.popleft()
-                await self._finish(message, limited)
+                try:
+                    await self._finish(message, limited)
+                except Exception:  # as for a subscription's callback: it must not end the others
+                    log.exception("callback failed", subject=message.subject)
                 self._behind[limited.tenant] -= 1
                 if not self._behind[limited.tenant]:
                     del self._behind[limited.tenant]
