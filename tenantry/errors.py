@@ -18,6 +18,7 @@
     │   ├── TooLarge              413  too_large
     │   ├── Hopeless              422  hopeless           (never tried again)
     │   ├── RateLimited           429  rate_limited       (retry_after: seconds)
+    │   │   └── QuotaExceeded     429  quota_exceeded
     │   ├── HandlerFailed         500  handler_failed
     │   ├── Unavailable           503  unavailable
     │   └── DeadlineExceeded      504  deadline_exceeded
@@ -215,6 +216,12 @@ class RateLimited(Rejection):
     type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
+class QuotaExceeded(RateLimited):
+    """The tenant has used all that its plan allows for the day or month."""
+
+    code = "quota_exceeded"
+
+
 class HandlerFailed(Rejection):
     """The handler failed; the reason is in the service's own log, under the trace id."""
 
@@ -249,6 +256,7 @@ BY_CODE: dict[str, type[Rejection]] = {
         Superseded,
         TooLarge,
         Hopeless,
+        QuotaExceeded,
         RateLimited,
         HandlerFailed,
         Unavailable,

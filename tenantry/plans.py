@@ -14,6 +14,8 @@ A document is TOML with a table for each plan, its name the table's:
 
 from __future__ import annotations
 
+import calendar
+import datetime as dt
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -40,6 +42,14 @@ class Change(NamedTuple):
     field: str
     before: Any
     after: Any
+
+
+class Window(NamedTuple):
+    """A day or month in UTC; times are seconds since the epoch."""
+
+    name: str
+    begin: float
+    end: float
 
 
 def load(path: Path) -> list[Plan]:
@@ -124,6 +134,18 @@ def effective(plan: Plan, override: Override | None, now: float) -> Plan:
         if field not in _OWN and (value := getattr(override, field)) is not None
     }
     return msgspec.structs.replace(plan, **fields)
+
+
+def window_of(period: str, now: float) -> Window:
+    """The day or month of a time."""
+    today = dt.datetime.fromtimestamp(now, dt.UTC).date()
+    if period == "day":
+        name, days = today.isoformat(), 1
+    else:
+        name, today = today.isoformat()[:7], today.replace(day=1)
+        days = calendar.monthrange(today.year, today.month)[1]
+    begin = dt.datetime.combine(today, dt.time(), dt.UTC).timestamp()
+    return Window(name, begin, begin + days * 86_400)
 
 
 def differences(before: Mapping[str, Plan], after: Iterable[Plan]) -> list[Change]:

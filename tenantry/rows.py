@@ -6,17 +6,13 @@ of two replicas which both believe that a tenant is theirs only one goes on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from tenantry.bus import Bucket, Bus, Table
-from tenantry.errors import Conflict
 from tenantry.messages import Cursor, Replay
 
 T = TypeVar("T")
-_TRIES = 10
-_PAUSE = 0.02
 
 
 class Rows(Generic[T]):
@@ -58,27 +54,15 @@ class Rows(Generic[T]):
         Raises what `change` raises, and :class:`Conflict` where others change it all the time.
         """
         key = self._prefix + tenant
-        for tried in range(_TRIES):
-            await asyncio.sleep(tried * _PAUSE)  # a replica of the stream may lag behind
-            record = await self._bucket.read(key)
-            there = self._none
-            if record is not None and not record.deleted:
-                there = self._bucket.decode(record.body)
-            row = change(there)
-            if row == there:
-                return row
-            revision = record.revision if record is not None else 0
-            gone = row == self._none
-            try:
-                if gone:
-                    written = await self._bucket.delete(key, revision)
-                else:
-                    written = await self._bucket.update(key, row, revision)
-            except Conflict:
-                continue
-            self._table.wrote(key, None if gone else row, written)
-            return row
-        raise Conflict(f"{self._bucket.name}/{key} changes all the time")
+
+        def changed(there: T | None) -> T | None:
+            row = change(there if there is not None else self._none)
+            return None if row == self._none else row
+
+        value, revision = await self._bucket.change(key, changed)
+        if revision:
+            self._table.wrote(key, value, revision)
+        return value if value is not None else self._none
 
 
 def cursors(bus: Bus, service: str) -> Rows[Cursor]:

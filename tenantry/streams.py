@@ -28,6 +28,7 @@ BUCKETS = {
     "cursors": 1,
     "replays": 32,
     "redrives": 1,
+    "usage": 1,
 }
 """The buckets, and how many revisions each key keeps."""
 

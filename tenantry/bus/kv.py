@@ -20,6 +20,8 @@ from tenantry.errors import Conflict, JetStreamError, NotFound, Rejection
 
 T = TypeVar("T")
 _OPERATION = "KV-Operation"
+_TRIES = 10
+_PAUSE = 0.02
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _RECHECK = 15.0
 
@@ -44,6 +46,13 @@ class Record(NamedTuple):
     def deleted(self) -> bool:
         """Whether it is only a marker."""
         return _OPERATION in self.headers
+
+
+class Changed(NamedTuple, Generic[T]):
+    """What a key holds after a change, and its new revision; 0 where there was none to make."""
+
+    value: T | None
+    revision: int
 
 
 class Bucket(Generic[T]):
@@ -94,6 +103,29 @@ class Bucket(Generic[T]):
     async def put(self, key: str, value: T) -> int:
         """Write, whatever is there; returns the new revision."""
         return await self.write(key, msgspec.json.encode(value))
+
+    async def change(self, key: str, change: Callable[[T | None], T | None]) -> Changed[T]:
+        """Change what is there now, None for nothing; again where another was quicker.
+
+        Raises what `change` raises, and :class:`Conflict` where others change it all the time.
+        """
+        for tried in range(_TRIES):
+            await asyncio.sleep(tried * _PAUSE)  # a replica of the stream may lag behind
+            record = await self.read(key)
+            there = None
+            if record is not None and not record.deleted:
+                there = self.decode(record.body)
+            value = change(there)
+            if value == there:
+                return Changed(value, 0)
+            revision = record.revision if record is not None else 0
+            try:
+                if value is None:
+                    return Changed(None, await self.delete(key, revision))
+                return Changed(value, await self.update(key, value, revision))
+            except Conflict:
+                continue
+        raise Conflict(f"{self.name}/{key} changes all the time")
 
     async def delete(
         self, key: str, revision: int | None = None, headers: Mapping[str, str] | None = None

@@ -20,6 +20,7 @@ from tenantry.cli import (
     messages,
     nats,
     plans,
+    quota,
     recover,
     replay,
     run,
@@ -83,6 +84,7 @@ _command(_MESH, status.status, "tenantry status", "tenantry status -o json")
 
 _commands(_TENANTS, tenants.app)
 _commands(_TENANTS, plans.app)
+_command(_TENANTS, quota.quota, "tenantry quota acme", "tenantry quota acme -o json")
 _command(
     _TENANTS,
     messages.request,

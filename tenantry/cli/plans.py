@@ -136,7 +136,7 @@ def apply(
 
 @app.command(help_epilogue=examples("tenantry plans status", "tenantry plans status -o json"))
 def status(*, form: Output = "table", at: Connection = connection.DEFAULT) -> int:
-    """Show by which revision of the plans each router goes; exit code 1 where one is behind."""
+    """Show each router's revision of the plans; exit code 1 where one is behind."""
     revision, routers = loop.run(_status(at))
     if form == "json":
         output.json({"revision": revision, "routers": routers})

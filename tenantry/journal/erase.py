@@ -46,6 +46,7 @@ def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
         (DEAD, "dead letters", f"dead.{tenant}.>"),
         ("KV_redrives", "marks of redrives that were cut off", f"$KV.redrives.{tenant}.*"),
         ("KV_state", "state of services", f"$KV.state.{tenant}.>"),
+        ("KV_usage", "what it used of its quotas", f"$KV.usage.{tenant}"),
         ("KV_replays", "replays", f"$KV.replays.*.{tenant}"),
         ("KV_cursors", "cursors", f"$KV.cursors.*.{tenant}"),
     )

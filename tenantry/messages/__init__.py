@@ -50,6 +50,7 @@ from tenantry.messages.tenants import (
     TenantRef,
     TenantState,
 )
+from tenantry.messages.usage import Count, Usage
 
 __all__ = [
     "EVENT_OF_CHANGE",
@@ -57,6 +58,7 @@ __all__ = [
     "UNDER_WAY",
     "ActionInfo",
     "Alive",
+    "Count",
     "CreateTenant",
     "Credential",
     "CredentialsIssued",
@@ -105,5 +107,6 @@ __all__ = [
     "TenantResumed",
     "TenantState",
     "TenantSuspended",
+    "Usage",
     "VerifyKey",
 ]

@@ -77,8 +77,9 @@ _ROUTER = Template(
             SERVICES,
             "platform.>",
             "$KV.keys.>",
+            "$KV.usage.>",
             "$JS.API.INFO",
-            *_buckets("tenants", "plans", "catalogue", "keys"),
+            *_buckets("tenants", "plans", "catalogue", "keys", "usage"),
             *_reads(JOURNAL),
         )
     ),

@@ -105,7 +105,7 @@ class Requests:
     async def _reply(self, handler: Handler, message: Message, body: bytes, trace_id: str) -> str:
         """Send the answer; returns the code of the error that was sent in its place, if any."""
         try:
-            await self._bus.answer(message, body)
+            await self._bus.answer(message, body, headers=_standing(message.headers))
         except TooLarge as large:
             failed = self._runner.failed(handler, trace_id, large)
             await self._reject(handler, message, failed, trace_id)
@@ -132,6 +132,13 @@ class Requests:
         if cut:
             log.warning("cut off by shutdown", service=self._service.name, requests=len(cut))
             await asyncio.wait(cut, timeout=1.0)
+
+
+def _standing(incoming: dict[str, str] | None) -> dict[str, str] | None:
+    """What the router has said of the tenant's quota, for the asker."""
+    if not incoming or headers.RATE not in incoming:
+        return None
+    return {name: incoming.get(name, "") for name in (headers.RATE_POLICY, headers.RATE)}
 
 
 def _deadline(incoming: dict[str, str], now: float, limit: float) -> float:

@@ -58,12 +58,16 @@ TTL = "Nats-TTL"
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
 RETRY_AFTER = "Retry-After"
+RATE = "RateLimit"
+RATE_POLICY = "RateLimit-Policy"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 CONTENT_TYPE = "Content-Type"
 
 _RESERVED = ("nats-", "tenant-")
-_REFUSED = frozenset({"status", "description", "baggage", TRACEPARENT, TRACESTATE})
+_REFUSED = frozenset(
+    {"status", "description", "baggage", "ratelimit", "ratelimit-policy", TRACEPARENT, TRACESTATE}
+)
 
 
 def from_outside(headers: Mapping[str, str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ async def fill(bus: Bus, tenant: str) -> dict[str, int]:
     await store(bus, f"$KV.cursors.archive.{tenant}", b"{}")
     await store(bus, f"$KV.replays.archive.{tenant}", b"{}")
     await store(bus, f"$KV.redrives.{tenant}.1", b"{}")
+    await store(bus, f"$KV.usage.{tenant}", b"{}")
     return await held(bus, tenant)
 
 
@@ -36,6 +37,7 @@ async def held(bus: Bus, tenant: str) -> dict[str, int]:
         "TIMERS": f"timer.{tenant}.>",
         "KV_state": f"$KV.state.{tenant}.>",
         "KV_redrives": f"$KV.redrives.{tenant}.*",
+        "KV_usage": f"$KV.usage.{tenant}",
         "KV_replays": f"$KV.replays.*.{tenant}",
         "KV_cursors": f"$KV.cursors.*.{tenant}",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,28 @@ def test_a_plan_that_is_new_differs_in_all_its_fields() -> None:
 def test_a_plan_by_hand_is_checked_too() -> None:
     with pytest.raises(BadMessage, match="no name"):
         plans.check(Plan(name="Not One"))
+
+
+@pytest.mark.parametrize(
+    ("period", "text", "name", "end"),
+    [
+        ("day", "2026-11-21T23:59:59", "2026-11-21", "2026-11-22"),
+        ("day", "2026-12-31T00:00:00", "2026-12-31", "2027-01-01"),
+        ("month", "2026-11-30T23:59:59", "2026-11", "2026-12-01"),
+        ("month", "2026-12-01T00:00:00", "2026-12", "2027-01-01"),
+        ("month", "2028-02-29T12:00:00", "2028-02", "2028-03-01"),
+    ],
+)
+def test_windows_are_those_of_the_calendar(period: str, text: str, name: str, end: str) -> None:
+    now = dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC).timestamp()
+    until = dt.datetime.fromisoformat(end).replace(tzinfo=dt.UTC).timestamp()
+    window = plans.window_of(period, now)
+    assert (window.name, window.end) == (name, until)
+
+
+@given(now=st.floats(0, 4e9), period=st.sampled_from(["day", "month"]))
+def test_windows_follow_each_other_without_a_gap(now: float, period: str) -> None:
+    window = plans.window_of(period, now)
+    following = plans.window_of(period, window.end)
+    assert window.begin <= now < window.end == following.begin
+    assert window.name < following.name

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from tenantry.bus import Bus
 from tenantry.context.token import KeyRing, Minter
 from tenantry.errors import Rejection
 from tenantry.messages import Plan, Tenant
 from tenantry.wire import trace
-from tenantry_workers.router.admission import Admission, Forward
-from tenantry_workers.router.directory import Known
+from tenantry_workers.router.admission import Admission, Contexts, Forward
+from tenantry_workers.router.directory import Directory, Known
+from tenantry_workers.router.limits import Limiter, LocalLimiter
+from tenantry_workers.router.quotas import Quotas
 
 MINTER = Minter("k1", b"\1" * 32)
 TRACE = trace.Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
@@ -33,6 +36,12 @@ ACTIONS = {
 
 def tenant(name: str, **fields: Any) -> Tenant:
     return Tenant(id=name, **({"plan": "standard", "created": 0.0, "updated": 0.0} | fields))
+
+
+def admission_of(directory: Directory, limiter: Limiter | None = None) -> Admission:
+    """The router's rules over this directory; the quotas of its plans are not asked for."""
+    quotas = Quotas(Bus(["nats://127.0.0.1:1"]))
+    return Admission(directory, limiter or LocalLimiter(), Contexts(MINTER), quotas)
 
 
 def admit(

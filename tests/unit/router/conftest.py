@@ -4,10 +4,9 @@ import pytest
 from hypothesis import settings
 
 from tenantry.bus import Bus
-from tenantry_workers.router.admission import Admission, Contexts
+from tenantry_workers.router.admission import Admission
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limits import LocalLimiter
-from tests.unit.router.admitting import ACTIONS, MINTER, STANDARD, tenant
+from tests.unit.router.admitting import ACTIONS, STANDARD, admission_of, tenant
 
 # No deadline: the machine that runs the tests may be busy.
 settings.register_profile("unit", deadline=None)
@@ -33,4 +32,4 @@ def directory() -> Directory:
 
 @pytest.fixture
 def admission(directory: Directory) -> Admission:
-    return Admission(directory, LocalLimiter(), Contexts(MINTER))
+    return admission_of(directory)

@@ -10,10 +10,17 @@ from tenantry import errors
 from tenantry.bus import Bus
 from tenantry.errors import RateLimited, Rejection
 from tenantry.messages import Plan
-from tenantry_workers.router.admission import Admission, Contexts, Ignored
+from tenantry_workers.router.admission import Admission, Ignored
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limits import LocalLimiter
-from tests.unit.router.admitting import ACTIONS, MINTER, STANDARD, TRACE, admit, code, tenant
+from tests.unit.router.admitting import (
+    ACTIONS,
+    STANDARD,
+    TRACE,
+    admission_of,
+    admit,
+    code,
+    tenant,
+)
 
 
 def test_a_public_request_is_forwarded(admission: Admission) -> None:
@@ -158,7 +165,7 @@ def test_headers_are_not_too_long_either(admission: Admission) -> None:
 
 def test_over_the_rate_a_message_is_refused(directory: Directory) -> None:
     directory.plans.rows["standard"] = Plan(name="standard", rate=0.5, burst=2)
-    admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
+    admission = admission_of(directory)
     admit(admission)
     admit(admission)
     with pytest.raises(RateLimited) as caught:
@@ -175,7 +182,7 @@ def test_over_the_rate_a_message_is_refused(directory: Directory) -> None:
 
 def test_another_tenant_keeps_its_own_rate(directory: Directory) -> None:
     directory.plans.rows["standard"] = Plan(name="standard", rate=0.5, burst=1)
-    admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
+    admission = admission_of(directory)
     admit(admission)
     assert code(admission) == "rate_limited"
     assert admit(admission, "edge.globex.orders.place", reply="_INBOX.globex.x")
@@ -184,14 +191,14 @@ def test_another_tenant_keeps_its_own_rate(directory: Directory) -> None:
 def test_what_is_refused_counts_against_the_rate(directory: Directory) -> None:
     """Else guessing names would cost nothing."""
     directory.plans.rows["standard"] = Plan(name="standard", rate=0.5, burst=2)
-    admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
+    admission = admission_of(directory)
     assert code(admission, "edge.acme.orders.nothing") == "unknown_action"
     assert code(admission, reply="_INBOX.globex.x") == "bad_reply"
     assert code(admission) == "rate_limited"
 
 
 def test_another_plan_holds_from_the_next_message_on(directory: Directory) -> None:
-    admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
+    admission = admission_of(directory)
     assert code(admission, size=2000) == "too_large"
     directory.plans.rows["big"] = Plan(name="big", max_body=5000)
     directory.tenants.rows["acme"] = tenant("acme", plan="big")
@@ -206,7 +213,7 @@ def test_whatever_comes_is_forwarded_under_its_own_tenant_or_refused(
     directory.plans.rows["standard"] = STANDARD
     directory.tenants.rows["acme"] = tenant("acme")
     directory.actions |= ACTIONS
-    admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
+    admission = admission_of(directory)
     for subject in (f"edge.{rest}", f"edge.acme.{rest}"):
         try:
             forward = admission.admit(subject, reply, {name: value}, 0, TRACE)

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from tenantry.bus import Bus
 from tenantry.wire import trace
-from tenantry_workers.router.admission import Admission, Contexts, Forward
+from tenantry_workers.router.admission import Admission, Forward
 from tenantry_workers.router.directory import Directory
-from tenantry_workers.router.limits import LocalLimiter
 from tests.unit.router.admitting import (
     ACTIONS,
     INBOX,
-    MINTER,
     STANDARD,
     TRACE,
+    admission_of,
     admit,
     code,
     tenant,
@@ -77,7 +76,7 @@ def test_no_two_tenants_share_a_message_id(senders: list[tuple[str, str]]) -> No
     directory = Directory(Bus([]))
     directory.plans.rows["standard"] = STANDARD
     directory.actions |= ACTIONS
-    admission = Admission(directory, LocalLimiter(), Contexts(MINTER))
+    admission = admission_of(directory)
     made = set()
     for name, msg_id in senders:
         directory.tenants.rows[name] = tenant(name)

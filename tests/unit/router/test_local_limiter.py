@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenantry.messages import SHIPPED_PLANS
 from tenantry_workers.router.limits import Decision, LocalLimiter, Meter
-from tenantry_workers.router.scopes import meters
+from tenantry_workers.router.scopes import limits_of
 
 SLACK = Fraction(2, 1000)
 """What the limiter may be off by, messages: floating point, and a clock of limited precision."""
@@ -115,7 +115,7 @@ def test_after_a_rest_the_burst_is_allowed_at_once_and_no_more(meter: Meter, sta
 @pytest.mark.parametrize(
     "meter",
     [
-        *(meters(plan, "any")[0]._replace(name=plan.name) for plan in SHIPPED_PLANS),
+        *(limits_of(plan, "any").meters[0]._replace(name=plan.name) for plan in SHIPPED_PLANS),
         Meter("daily", 3.0, 100_000),
     ],
     ids=lambda p: p.name,

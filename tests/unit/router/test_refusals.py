@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from tenantry.errors import RateLimited
 from tenantry.messages import Plan
-from tenantry_workers.router.admission import Admission, Contexts, may_answer, rate_fields
+from tenantry_workers.router.admission import may_answer, rate_fields
 from tenantry_workers.router.directory import Directory
 from tenantry_workers.router.limits import Decision, Meter
 from tenantry_workers.router.limits.meter import Resume
-from tests.unit.router.admitting import MINTER, admit
+from tests.unit.router.admitting import admission_of, admit
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_the_window_is_what_a_full_burst_takes(
 
     directory.plans.rows["standard"] = Plan(name="standard", rate=rate, burst=burst)
     with pytest.raises(RateLimited) as caught:
-        admit(Admission(directory, Refusing(), Contexts(MINTER)))
+        admit(admission_of(directory, Refusing()))
     assert f";w={window}" in rate_fields(caught.value)["RateLimit-Policy"]

@@ -16,6 +16,7 @@ from tenantry.errors import (
     BadMessage,
     BadReply,
     BadSubject,
+    QuotaExceeded,
     RateLimited,
     Rejection,
     TenantSuspended,
@@ -29,7 +30,8 @@ from tenantry.wire import headers as names
 from tenantry.wire.trace import Trace
 from tenantry_workers.router.directory import Directory, Known
 from tenantry_workers.router.limits import Decision, Limiter, LocalLimiter, Meter
-from tenantry_workers.router.scopes import meters
+from tenantry_workers.router.quotas import Quotas, Standing, Verdict
+from tenantry_workers.router.scopes import Limits, Scopes
 
 PRINCIPAL = "edge"
 """Who the context names: NATS does not tell which of a tenant's credentials was used."""
@@ -38,6 +40,7 @@ _MAX_MSG_ID = 128
 _MAX_HEADERS = 8192
 _STRANGER = (Meter("stranger", 2.0, 10),)
 _NO_PLAN = Plan(name="none")
+_NO_LIMITS = Limits((), ())
 _REPLY = re.compile(r"_INBOX\.([a-z0-9-]+)(?:\.[^\s.*>]+)+")
 
 
@@ -57,11 +60,37 @@ class Limited(NamedTuple):
 
     tenant: str
     plan: Plan
-    meters: tuple[Meter, ...]
+    limits: Limits
     decision: Decision | None
-    """None while the limiter can't tell."""
+    """What the rates say; None while it can't be told."""
+    verdict: Verdict | None = None
+    """What the quotas say; None while it can't be told, or where there are none."""
     refusal: Exception | None = None
     """Who may not send at all, and why."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is nothing to wait for."""
+        if self.refusal is not None:
+            return True
+        if self.decision is None:
+            return False
+        return self.verdict is not None or not self.limits.quotas or not self.decision.allowed
+
+    @property
+    def delay(self) -> float:
+        """How long a quota between soft and hard holds it up, seconds."""
+        slow = [each for each in self._between if each.quota.between == "slow"]
+        return max(map(_slowness, slow), default=0.0)
+
+    @property
+    def low(self) -> bool:
+        """Whether a quota between soft and hard takes its weight."""
+        return any(each.quota.between == "low" for each in self._between)
+
+    @property
+    def _between(self) -> tuple[Standing, ...]:
+        return self.verdict.between if self.verdict is not None else ()
 
 
 class _Minted(NamedTuple):
@@ -78,15 +107,15 @@ class Contexts:
         self._clock = clock
         self._minted: dict[str, _Minted] = {}
 
-    def token(self, tenant: str, plan: Plan) -> str:
-        """A context of `tenant` with most of its life before it."""
-        now = self._clock()
-        minted = self._minted.get(tenant)
+    def token(self, tenant: str, plan: Plan, *, low: bool = False) -> str:
+        """A context of `tenant` with most of its life before it; `low` has the least weight."""
+        now, key = self._clock(), f"{tenant}!" if low else tenant
+        minted = self._minted.get(key)
         # Below 0 the clock was set back: what was signed before may look as if from the future.
         if minted is not None and minted.plan is plan and 0 <= now - minted.at < REMINT:
             return minted.token
         token = self.minter.mint(tenant, plan.name, PRINCIPAL, retention=plan.retention, now=now)
-        self._minted[tenant] = _Minted(token, plan, now)
+        self._minted[key] = _Minted(token, plan, now)
         return token
 
     def forget_idle(self) -> None:
@@ -98,23 +127,41 @@ class Contexts:
 class Admission:
     """The router's rules, in one place."""
 
-    def __init__(self, directory: Directory, limiter: Limiter, contexts: Contexts) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        limiter: Limiter,
+        contexts: Contexts,
+        quotas: Quotas,
+    ) -> None:
         self._directory = directory
         self._limiter = limiter
+        self._quotas = quotas
+        self._scopes = Scopes()
         self._strangers = LocalLimiter()
         self._contexts = contexts
 
     def limit(self, subject: str) -> Limited:
         """Count a message on `edge.<tenant>.<service>.<action>` against its limits."""
         name, _, rest = subject[5:].partition(".")
+        now = time.monotonic()
         try:
             tenant, plan = self._directory.tenant(name)
         except (TenantUnknown, TenantSuspended) as refusal:
             # What is refused anyway must not cost the others more than a few answers.
-            told = self._strangers.take(name, _STRANGER, time.monotonic()).allowed
-            return Limited(name, _NO_PLAN, (), None, refusal if told else Ignored())
-        over = meters(plan, rest)
-        return Limited(tenant.id, plan, over, self._limiter.take(tenant.id, over, time.monotonic()))
+            told = self._strangers.take(name, _STRANGER, now).allowed
+            return Limited(name, _NO_PLAN, _NO_LIMITS, None, refusal=refusal if told else Ignored())
+        key = plan.name if tenant.override is None else f"{plan.name}!{name}"
+        limits = self._scopes.of(key, plan, rest)
+        decision = self._limiter.take(name, limits.meters, now)
+        limited = Limited(name, plan, limits, decision)
+        return self.count(limited) if limits.quotas and not limited.known else limited
+
+    def count(self, limited: Limited) -> Limited:
+        """Count a message that its rates admit against its quotas, too."""
+        if limited.decision is None or not limited.decision.allowed:
+            return limited
+        return limited._replace(verdict=self._quotas.take(limited.tenant, limited.limits.quotas))
 
     def admit(
         self,
@@ -127,24 +174,33 @@ class Admission:
     ) -> Forward:
         """What becomes of a message on `edge.<tenant>.<service>.<action>`.
 
-        `limited` is what :meth:`limit` said of it, with its decision. Raises the
-        :class:`~tenantry.errors.Rejection` that its sender gets.
+        `limited` is what :meth:`limit` said of it, once that is known. Raises the
+        :class:`~tenantry.errors.Rejection` that its sender gets; then no quota counts it.
         """
-        tenant, plan, _, decision, refusal = limited or self.limit(subject)
-        if refusal is not None:
-            raise refusal
-        if decision is None or not decision.allowed:
-            raise refused(decision, plan)
-        tokens = subject.split(".")
+        limited = limited or self.limit(subject)
+        if limited.refusal is not None:
+            raise limited.refusal
+        check_limits(limited)
+        try:
+            name, action = self._check(subject, reply, size, limited)
+            return self._forward(name, action, limited, headers, trace)
+        except Rejection:
+            if limited.verdict is not None:
+                self._quotas.refund(limited.tenant, limited.limits.quotas, limited.verdict)
+            raise
+
+    def _check(self, subject: str, reply: str, size: int, limited: Limited) -> tuple[str, Known]:
+        """The action that a message is for; raises what is wrong with it."""
+        tokens, plan = subject.split("."), limited.plan
         if reply and not may_answer(subject, reply):
             raise BadReply(
                 "the reply subject is not in the tenant's own inbox",
-                hint=f"connect with the inbox prefix _INBOX.{tenant}",
+                hint=f"connect with the inbox prefix _INBOX.{limited.tenant}",
             )
         if len(tokens) != 4:
             raise BadSubject(
                 f"the subject has {len(tokens)} tokens",
-                hint=f"use tenant.{tenant}.<service>.<action>",
+                hint=f"use tenant.{limited.tenant}.<service>.<action>",
             )
         name = f"{tokens[2]}.{tokens[3]}"
         action = self._action(name)
@@ -153,7 +209,7 @@ class Admission:
                 f"the body has {size} bytes, plan {plan.name} allows {plan.max_body}",
                 hint="send less, or ask for another plan",
             )
-        return self._forward(name, action, tenant, plan, headers, trace)
+        return name, action
 
     def forget_idle(self, now: float) -> None:
         """Drop what strangers have left."""
@@ -173,17 +229,17 @@ class Admission:
         self,
         name: str,
         action: Known,
-        tenant: str,
-        plan: Plan,
+        limited: Limited,
         headers: Mapping[str, str],
         trace: Trace,
     ) -> Forward:
+        tenant, plan = limited.tenant, limited.plan
         if headers and (size := sum(map(len, headers)) + sum(map(len, headers.values()))) > (
             _MAX_HEADERS
         ):
             raise TooLarge(f"the headers have {size} bytes", hint=f"send at most {_MAX_HEADERS}")
         inside = names.from_outside(headers) if headers else {}
-        inside[names.CONTEXT] = self._contexts.token(tenant, plan)
+        inside[names.CONTEXT] = self._contexts.token(tenant, plan, low=limited.low)
         trace.inject(inside)
         if headers and (msg_id := names.find(headers, names.MSG_ID)):
             if len(msg_id) > _MAX_MSG_ID:
@@ -198,27 +254,47 @@ class Admission:
         limit = min(action.timeout, plan.timeout)
         if headers and (asked := names.find(headers, names.TIMEOUT)):
             limit = min(limit, _seconds(asked))
+        if limited.verdict is not None and limited.verdict.tightest is not None:
+            inside |= standing_fields(limited.verdict.tightest)
         inside[names.DEADLINE] = str(int((time.time() + limit) * 1000))
         return Forward(f"request.{tenant}.{name}", inside)
 
 
-def refused(decision: Decision | None, plan: Plan) -> Rejection:
-    """The answer to a message that a limit does not admit."""
-    if decision is None or decision.away:
-        return Unavailable(
-            "the tenant's limits can't be checked now",
-            retry_after=decision.retry_after if decision is not None else 1.0,
-        )
+def check_limits(limited: Limited) -> None:
+    """Raise what a sender gets whose message is over a rate or quota."""
+    plan, decision, verdict = limited.plan, limited.decision, limited.verdict
+    assert decision is not None  # noqa: S101  (who asks has waited for it)
     meter = decision.meter
-    which = "the plan's" if meter.name == "default" else f"{meter.name}'s"
-    return RateLimited(
-        f"over {which} {meter.rate:g} messages a second",
-        retry_after=decision.retry_after,
-        violated_policies=[meter.name],
-        plan=plan.name,
-        quota=meter.burst,
-        window=max(1, math.ceil(meter.burst / meter.rate)),
-    )
+    if decision.away:
+        raise Unavailable(
+            f"the limit {meter.name} can't be checked now", retry_after=decision.retry_after
+        )
+    if not decision.allowed:
+        which = "the plan's" if meter.name == "default" else f"{meter.name}'s"
+        raise RateLimited(
+            f"over {which} {meter.rate:g} messages a second",
+            retry_after=decision.retry_after,
+            violated_policies=[meter.name],
+            plan=plan.name,
+            quota=meter.burst,
+            window=max(1, math.ceil(meter.burst / meter.rate)),
+        )
+    if verdict is None:
+        return
+    if verdict.away:
+        raise Unavailable("the quota can't be checked now", retry_after=1.0)
+    if (over := verdict.refused) is not None:
+        quota = over.quota
+        of = f" of {quota.scope}" if quota.scope else ""
+        raise QuotaExceeded(
+            f"the {quota.limit} messages{of} that the plan allows in a {quota.period} are used up",
+            hint=f"it begins anew with the next {quota.period} (UTC)",
+            retry_after=over.reset,
+            violated_policies=[quota.name],
+            plan=plan.name,
+            quota=quota.limit,
+            window=over.window,
+        )
 
 
 def rate_fields(rejection: RateLimited) -> dict[str, str]:
@@ -226,10 +302,27 @@ def rate_fields(rejection: RateLimited) -> dict[str, str]:
     quota, window = rejection.extensions["quota"], rejection.extensions["window"]
     name = rejection.extensions["violated_policies"][0]
     reset = math.ceil(rejection.retry_after or 1)
+    return _fields(name, quota, window, 0, reset)
+
+
+def standing_fields(standing: Standing) -> dict[str, str]:
+    """The same for a message that was admitted: what is left of its tightest quota."""
+    quota = standing.quota
+    return _fields(quota.name, quota.limit, standing.window, standing.left, standing.reset)
+
+
+def _fields(name: str, quota: int, window: int, left: int, reset: int) -> dict[str, str]:
     return {
-        "RateLimit-Policy": f'"{name}";q={quota};w={window}',
-        "RateLimit": f'"{name}";r=0;t={reset}',
+        names.RATE_POLICY: f'"{name}";q={quota};w={window}',
+        names.RATE: f'"{name}";r={left};t={reset}',
     }
+
+
+def _slowness(standing: Standing) -> float:
+    """Nothing at soft, all of the quota's delay at hard."""
+    quota = standing.quota
+    span = max(1, quota.limit - quota.threshold)
+    return quota.delay * min(1.0, (standing.used - quota.threshold) / span)
 
 
 def may_answer(subject: str, reply: str) -> bool:

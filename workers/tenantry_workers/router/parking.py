@@ -1,4 +1,4 @@
-"""Messages of the edge that wait for a limiter's word, and those of their tenant behind them."""
+"""Messages of the edge that wait for their limits, and those of their tenant behind them."""
 
 from __future__ import annotations
 
@@ -12,44 +12,78 @@ from tenantry import tasks
 from tenantry.bus import Message
 from tenantry_workers.router.admission import Limited
 from tenantry_workers.router.limits import Decision, Limiter
-
-log = structlog.get_logger("tenantry.router")
+from tenantry_workers.router.quotas import Quotas, Verdict
 
 Finish = Callable[[Message, Limited], Awaitable[None]]
+
+log = structlog.get_logger("tenantry.router")
 
 
 class Parking:
     """Keeps each tenant's order; one task finishes what may go on."""
 
-    def __init__(self, limiter: Limiter, finish: Finish) -> None:
+    def __init__(self, limiter: Limiter, quotas: Quotas, finish: Finish) -> None:
         self._limiter = limiter
+        self._quotas = quotas
         self._finish = finish
         self._ready: deque[tuple[Message, Limited]] = deque()
         self._more = asyncio.Event()
         self._behind: dict[str, int] = {}
         """How many messages of a tenant are parked, or ready and not finished."""
+        self._due: dict[str, float] = {}
+        """When the last message of a tenant goes on that is held up, loop time."""
         self._empty = asyncio.Event()
         self._empty.set()
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._work())
 
     def holds(self, message: Message, limited: Limited) -> bool:
         """Whether the message has to wait: then it is taken over."""
         if limited.refusal is not None:
             return False
-        if limited.decision is not None and limited.tenant not in self._behind:
+        if limited.known and not limited.delay and limited.tenant not in self._behind:
             return False
         self._behind[limited.tenant] = self._behind.get(limited.tenant, 0) + 1
         self._empty.clear()
-
-        def resume(decision: Decision) -> None:
-            self._ready.append((message, limited._replace(decision=decision)))
-            self._more.set()
-
         if limited.decision is None:
-            self._limiter.park(limited.tenant, limited.meters, resume)
+            self._await_rate(message, limited)
         else:
-            resume(limited.decision)
+            self._await_quota(message, limited)
         return True
+
+    def _await_rate(self, message: Message, limited: Limited) -> None:
+        def resume(decision: Decision) -> None:
+            self._await_quota(message, limited._replace(decision=decision))
+
+        self._limiter.park(limited.tenant, limited.limits.meters, resume)
+
+    def _await_quota(self, message: Message, limited: Limited) -> None:
+        quotas = limited.limits.quotas
+        if not limited.known:
+            verdict = self._quotas.take(limited.tenant, quotas)
+            limited = limited._replace(verdict=verdict)
+        if limited.known:
+            self._release(message, limited)
+            return
+
+        def resume(verdict: Verdict) -> None:
+            self._release(message, limited._replace(verdict=verdict))
+
+        self._quotas.park(limited.tenant, quotas, resume)
+
+    def _release(self, message: Message, limited: Limited) -> None:
+        """Let it go on, once it was held up for as long as its quota says."""
+        tenant, now = limited.tenant, self._loop.time()
+        due = max(now + limited.delay, self._due.get(tenant, 0.0))
+        if due <= now:
+            self._go_on(message, limited)
+        else:
+            self._due[tenant] = due
+            self._loop.call_at(due, self._go_on, message, limited)
+
+    def _go_on(self, message: Message, limited: Limited) -> None:
+        self._ready.append((message, limited))
+        self._more.set()
 
     async def _work(self) -> None:
         while True:
@@ -60,12 +94,16 @@ class Parking:
                 try:
                     await self._finish(message, limited)
                 except Exception:  # as for a subscription's callback: it must not end the others
-                    log.exception("callback failed", subject=message.subject)
-                self._behind[limited.tenant] -= 1
-                if not self._behind[limited.tenant]:
-                    del self._behind[limited.tenant]
+                    log.exception("message not forwarded", subject=message.subject)
+                self._left(limited.tenant)
             if not self._behind:
                 self._empty.set()
+
+    def _left(self, tenant: str) -> None:
+        self._behind[tenant] -= 1
+        if not self._behind[tenant]:
+            del self._behind[tenant]
+            self._due.pop(tenant, None)
 
     async def drain(self) -> None:
         """Return when nothing waits any more."""

@@ -1,19 +1,57 @@
-"""Which rate limits a message is subject to."""
+"""Which limits a message is subject to, from the general to the specific."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import NamedTuple
 
-from tenantry.messages import Plan
+from tenantry.messages import Plan, Quota
 from tenantry_workers.router.limits import Meter
 
 
-def meters(plan: Plan, name: str) -> tuple[Meter, ...]:
-    """From the general to the specific; `name` is `<service>.<action>`."""
-    del name  # no plan has limits of single services or actions yet
-    return _default(plan.rate, plan.burst)
+class Limits(NamedTuple):
+    """All that one message is counted against."""
+
+    meters: tuple[Meter, ...]
+    quotas: tuple[Quota, ...]
 
 
-@lru_cache(maxsize=1024)
-def _default(rate: float, burst: int) -> tuple[Meter, ...]:
-    return (Meter("default", rate, burst),)
+class Scopes:
+    """Remembers them by plan and action: to put them together costs more than to look them up."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Plan, dict[str, Limits]]] = {}
+
+    def of(self, key: str, plan: Plan, name: str) -> Limits:
+        """Those of `<service>.<action>`; `key` tells plans and tenants' own limits apart."""
+        known = self._known.get(key)
+        if known is None or known[0] is not plan:
+            known = self._known[key] = (plan, {})
+        if not plan.rates and not plan.quotas:
+            name = ""  # the same for all
+        limits = known[1].get(name)
+        if limits is None:
+            if len(known[1]) >= _MOST:
+                known[1].clear()  # names that nobody serves fill it too
+            limits = known[1][name] = limits_of(plan, name)
+        return limits
+
+
+_MOST = 1_000
+
+
+def limits_of(plan: Plan, name: str) -> Limits:
+    """What a plan says of one action."""
+    scopes = ("", name.partition(".")[0], name)
+    rates = {rate.scope: rate for rate in plan.rates}
+    own = Meter("default", plan.rate, plan.burst, plan.fail == "closed", plan.shadow)
+    return Limits(
+        (
+            own,
+            *(
+                Meter(scope, rate.rate, rate.burst, rate.fail == "closed", rate.shadow)
+                for scope in scopes
+                if scope and (rate := rates.get(scope)) is not None
+            ),
+        ),
+        tuple(quota for scope in scopes for quota in plan.quotas if quota.scope == scope),
+    )

@@ -32,6 +32,7 @@ from tenantry_workers.router.admission import (
 from tenantry_workers.router.directory import Directory
 from tenantry_workers.router.limits import Limiter, LocalLimiter
 from tenantry_workers.router.parking import Parking
+from tenantry_workers.router.quotas import Quotas
 from tenantry_workers.router.renewal import Renewal
 
 GROUP = "router"
@@ -73,8 +74,10 @@ class RouterWorker:
             await directory.start()
             stack.push_async_callback(directory.stop)
             limiter, contexts = await self._limiter(stack, directory), Contexts(minter)
-            admission = Admission(directory, limiter, contexts)
-            routing = Routing(bus, admission, limiter)
+            quotas = Quotas(bus, routers=lambda: directory.routers)
+            stack.push_async_callback(quotas.stop)
+            admission = Admission(directory, limiter, contexts, quotas)
+            routing = Routing(bus, admission, limiter, quotas)
             stack.push_async_callback(routing.stop)
             control = ServiceRun(
                 bus,
@@ -87,7 +90,7 @@ class RouterWorker:
             edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)
             beat = Heartbeat(bus, [control.alive])
             await beat.start()
-            chores = asyncio.create_task(_chores(routing, admission, limiter, contexts))
+            chores = asyncio.create_task(_chores(routing, admission, limiter, contexts, quotas))
             log.info("ready", instance=self.instance, tenants=len(directory.tenants))
             ready()
             await stop.wait()
@@ -124,13 +127,13 @@ class Routing:
     Only what the limiter can't tell at once is put aside, so that it holds up nobody else.
     """
 
-    def __init__(self, bus: Bus, admission: Admission, limiter: Limiter) -> None:
+    def __init__(self, bus: Bus, admission: Admission, limiter: Limiter, quotas: Quotas) -> None:
         self.verdicts: Counter[str] = Counter()
         """How many messages met which verdict, since the start."""
         self._bus = bus
         self._admission = admission
         self._reported: Counter[str] = Counter()
-        self._parking = Parking(limiter, self._finish)
+        self._parking = Parking(limiter, quotas, self._finish)
 
     async def route(self, message: Message) -> None:
         """Forward one message once, or reject it; now, or when its limits are known."""
@@ -205,12 +208,17 @@ def _control(renewal: Renewal) -> Service:
 
 
 async def _chores(
-    routing: Routing, admission: Admission, limiter: Limiter, contexts: Contexts
+    routing: Routing,
+    admission: Admission,
+    limiter: Limiter,
+    contexts: Contexts,
+    quotas: Quotas,
 ) -> None:
     cleaned = time.monotonic()
     while True:
         await asyncio.sleep(_REPORT)
         routing.report()
+        await quotas.give_back()
         if time.monotonic() - cleaned > _HOUSEKEEPING:
             cleaned = time.monotonic()
             if isinstance(limiter, LocalLimiter):  # what is shared tends to itself

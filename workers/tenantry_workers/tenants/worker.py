@@ -20,6 +20,7 @@ from tenantry_workers.tenants.letters import DeadLetterEvents
 from tenantry_workers.tenants.plans import PlanEvents
 from tenantry_workers.tenants.provision import provision
 from tenantry_workers.tenants.publisher import EventPublisher
+from tenantry_workers.tenants.quotas import QuotaEvents
 from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
@@ -60,7 +61,8 @@ class TenantsWorker:
             keys = KeyTable(bus)
             due = DueSchedules(bus, minter, keys.ring, tenants, plans)
             limits = PlanEvents(bus, publisher, tenants)
-            for part in (plans, tenants, keys, doors, events, letters, limits, due):
+            quotas = QuotaEvents(bus, publisher, tenants, plans)
+            for part in (plans, tenants, keys, doors, events, letters, limits, quotas, due):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)
