@@ -77,6 +77,7 @@ _command(
     "tenantry up shop.orders:service          # with one; Ctrl-C stops all",
     "tenantry up -d --replicas 2 shop.orders:service shop.ledger:service",
     "tenantry up -d --port 0 --state /tmp/a   # a second mesh beside the first",
+    "TENANTRY_REDIS=rediss://user:password@host tenantry up   # with a Redis that runs already",
 )
 _command(_MESH, mesh.down, "tenantry down", "tenantry down --state /tmp/a")
 _command(_MESH, demo.demo, "tenantry demo", "tenantry demo --seconds 60")

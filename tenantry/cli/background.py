@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tenantry.errors import TenantryError
@@ -22,16 +22,17 @@ class StartFailed(TenantryError):
             self.code = code  # type: ignore[misc]
 
 
-def start(arguments: Sequence[str], log: Path) -> str:
+def start(arguments: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> str:
     """Run `tenantry ARGUMENTS` in a session of its own; returns what it says when it is ready.
 
-    Its output goes to `log`. Raises :class:`StartFailed` with its own line when it fails.
+    Its output goes to `log`; `env` is for what no command line may show. Raises
+    :class:`StartFailed` with its own line when it fails.
     """
     reading, writing = os.pipe()
     with log.open("ab") as file:
         process = subprocess.Popen(
             [*OURSELVES, *arguments],
-            env={**os.environ, notify.VARIABLE: str(writing)},
+            env={**os.environ, **(env or {}), notify.VARIABLE: str(writing)},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -12,6 +12,7 @@ from tenantry.bus import Bus
 from tenantry.cli import options
 from tenantry.errors import ConnectionFailed, SetupError
 from tenantry.local import state as state_folder
+from tenantry.local import valkey
 from tenantry.local.state import StateFolder
 from tenantry.operator import creds as creds_files
 
@@ -53,6 +54,12 @@ class Connection:
             return self.url
         running = self.folder.running()
         return running.url if running else DEFAULT_URL
+
+    def redis(self) -> str | None:
+        """The Valkey that `tenantry up` has started for this mesh, if it runs."""
+        if self.url or not self.folder.in_use():
+            return None
+        return valkey.url_of(self.folder.path)
 
     def operator_home(self) -> Path:
         """The operator's directory, which need not exist."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,7 +16,7 @@ from cyclopts.validators import Number
 from tenantry.cli import background, loop, options, output
 from tenantry.cli.usage import UsageError
 from tenantry.errors import SetupError
-from tenantry.local import mesh, notify, processes, state
+from tenantry.local import mesh, notify, processes, state, valkey
 from tenantry.local.state import StateFolder
 from tenantry.local.supervisor import Echo, Supervisor
 
@@ -33,12 +34,20 @@ def up(
     routers: Annotated[Count, Parameter(help="router processes")] = 1,
     replicas: Annotated[Count, Parameter(help="processes for each service")] = 1,
     port: Annotated[Port, Parameter(help="where NATS listens; 0 takes a free port")] = 4222,
+    redis: options.Redis = None,
+    no_redis: Annotated[
+        bool, Parameter(negative="", help="start no Valkey: each router counts alone")
+    ] = False,
     quiet: Annotated[
         bool, Parameter(negative="", help="do not show what the processes log")
     ] = False,
     state: options.State = state.DEFAULT,
 ) -> None:
-    """Run a mesh on this machine: NATS, control plane, routers and your services.
+    """Run a mesh on this machine: NATS, Valkey, control plane, routers, services.
+
+    The routers share what they count in the Valkey it starts, or in the Redis
+    or Valkey of --redis. Where there is none to start, it says so, and each
+    router keeps to its part.
 
     Prints `ready nats://…` when everything answers, restarts what ends, and
     stops all in order at Ctrl-C. What it keeps is in the state folder; the
@@ -47,21 +56,45 @@ def up(
     for each in target:
         if not mesh.is_target(each):
             raise UsageError(f"{each!r} is not MODULE:ATTR", hint="as in shop.orders:service")
+    redis = _checked(redis, no_redis)
     folder = StateFolder.open(state)
+    program = None if redis or no_redis else _valkey()
     if detach:
         line = _arguments(target, routers=routers, replicas=replicas, port=port, state=state)
-        output.line(f"ready {background.start(line, folder.logs / 'up.log')}")
+        if not redis and program is None:
+            line.insert(1, "--no-redis")
+        env = {mesh.REDIS: redis or ""}
+        output.line(f"ready {background.start(line, folder.logs / 'up.log', env=env)}")
         return
     wanted = mesh.MeshOptions(
         port=port,
         routers=routers,
         replicas=replicas,
         services=target,
+        redis=redis,
+        valkey=program,
         text_logs=sys.stderr.isatty(),
     )
     with folder.locked():
         loop.run(_supervise(folder, wanted, echo=None if quiet else _echo()))
     output.note("tenantry: stopped")
+
+
+def _checked(redis: str | None, no_redis: bool) -> str | None:
+    """What --redis and --no-redis come to. Raises :class:`UsageError`."""
+    if no_redis:
+        return None
+    if redis and not valkey.is_url(redis):
+        raise UsageError("--redis is no URL of a Redis", hint="as in rediss://user:password@host")
+    return redis or None
+
+
+def _valkey() -> Path | None:
+    """The valkey-server to start; where there is none, say so."""
+    program, why = valkey.choose()
+    if program is None:
+        output.note(f"tenantry: without Valkey, each router counts alone: {why}")
+    return program
 
 
 def _arguments(target: tuple[str, ...], **options: object) -> list[str]:
@@ -74,7 +107,12 @@ async def _supervise(folder: StateFolder, wanted: mesh.MeshOptions, echo: Echo |
     stop = asyncio.Event()
     url, stages = mesh.prepare(folder, wanted)
     supervisor = Supervisor(
-        folder, url, stages, say=lambda text: output.note(f"tenantry: {text}"), echo=echo
+        folder,
+        url,
+        stages,
+        redis=valkey.shown(wanted.redis or valkey.url_of(folder.path) or ""),
+        say=lambda text: output.note(f"tenantry: {text}"),
+        echo=echo,
     )
 
     def told() -> None:

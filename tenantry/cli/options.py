@@ -25,6 +25,17 @@ State = Annotated[
     ),
 ]
 
+Redis = Annotated[
+    str | None,
+    Parameter(
+        name="--redis",
+        env_var="TENANTRY_REDIS",
+        group=CONNECTION,
+        help="URL of the Redis or Valkey where routers share what they count; with a password "
+        "better in the environment, which `ps` does not show",
+    ),
+]
+
 TenantId = Annotated[str, Parameter(help="the tenant's id, such as acme")]
 
 CredsFile = Annotated[

@@ -13,7 +13,7 @@ import structlog
 from cyclopts import Parameter
 
 from tenantry import logs, tasks, telemetry
-from tenantry.cli import connection, loop, output, targets
+from tenantry.cli import connection, loop, options, output, targets
 from tenantry.cli.connection import Connection
 from tenantry.cli.usage import UsageError
 from tenantry.local import notify
@@ -29,6 +29,7 @@ log = structlog.get_logger("tenantry.run")
 def run(
     *target: str,
     drain: Annotated[float, Parameter(help="seconds to finish what has begun")] = DRAIN,
+    redis: options.Redis = None,
     at: Connection = connection.DEFAULT,
 ) -> None:
     """Run a worker in this process until SIGTERM or Ctrl-C; twice ends it at once.
@@ -38,11 +39,15 @@ def run(
 
     A TARGET is the name of a worker that ships (router, tenants), or one or
     more services as MODULE:ATTR, looked for in the current folder too.
+
+    Routers share what they count where --redis says, by default where
+    `tenantry up` of the state folder has started a Valkey; else each keeps to
+    its part.
     """
     if not target:
         raise UsageError("nothing to run", hint="name a worker or services, see --help")
     names = [targets.check(each) for each in target]
-    worker = _worker(names, drain, at)
+    worker = _worker(names, drain, at, redis)
     logs.configure()
     flush = telemetry.configure(names[0])
     try:
@@ -51,7 +56,7 @@ def run(
         flush()
 
 
-def _worker(names: list[str], drain: float, at: Connection) -> Runnable | Worker:
+def _worker(names: list[str], drain: float, at: Connection, redis: str | None) -> Runnable | Worker:
     entry = targets.shipped(names[0])
     if entry is None:
         if mixed := [name for name in names if targets.shipped(name)]:
@@ -60,11 +65,15 @@ def _worker(names: list[str], drain: float, at: Connection) -> Runnable | Worker
         return Worker(services, servers=at.server(), creds=at.role_creds("service"), drain=drain)
     if len(names) > 1:
         raise UsageError(f"{names[0]} runs in a process of its own", hint="start the others apart")
-    options = WorkerOptions(
-        servers=(at.server(),), creds=at.creds, home=at.operator_home(), drain=drain
+    wanted = WorkerOptions(
+        servers=(at.server(),),
+        creds=at.creds,
+        home=at.operator_home(),
+        drain=drain,
+        redis=redis or at.redis(),
     )
     kind: Callable[[WorkerOptions], Runnable] = targets.worker_class(entry)
-    return kind(options)
+    return kind(wanted)
 
 
 async def _serve(worker: Runnable | Worker, name: str, drain: float) -> None:

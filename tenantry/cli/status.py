@@ -10,6 +10,7 @@ from tenantry.bus import Bus
 from tenantry.cli import loop, options, output, services
 from tenantry.cli.options import Output
 from tenantry.errors import TenantryError
+from tenantry.local import valkey
 from tenantry.local.state import DEFAULT, ChildStatus, Running, StateFolder
 
 
@@ -19,6 +20,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     nats: bool = False
     routers: int = 0
     tenants: int = 0
+    redis: bool | None = None
+    """Whether the Valkey that was started here answers; None where none was."""
     why: str = ""
 
     @property
@@ -33,6 +36,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
     state_folder: str
     url: str = ""
+    redis: str = ""
     state: str = "stopped"
     supervisor: int | None = None
     uptime: float = 0.0
@@ -55,6 +59,7 @@ def status(*, form: Output = "table", state: options.State = DEFAULT) -> int:
             running=True,
             state_folder=str(folder.path),
             url=running.url,
+            redis=running.redis,
             state=running.state,
             supervisor=running.supervisor,
             uptime=round(time.time() - running.started, 1),
@@ -70,14 +75,30 @@ def status(*, form: Output = "table", state: options.State = DEFAULT) -> int:
 
 async def _health(folder: StateFolder, running: Running) -> Health:
     creds = folder.operator / "creds" / "control.creds"
+    own = valkey.url_of(folder.path)
+    redis = None if own is None else await valkey.answers(own)
     try:
         async with await Bus.connect(
             running.url, creds=creds, name="tenantry-status", patience=2.0
         ) as bus:
             counts = await services.alive(bus)
     except TenantryError as error:
-        return Health(why=error.message)
-    return Health(nats=True, routers=counts.get("router", 0), tenants=counts.get("tenants", 0))
+        return Health(redis=redis, why=error.message)
+    return Health(
+        nats=True,
+        routers=counts.get("router", 0),
+        tenants=counts.get("tenants", 0),
+        redis=redis,
+    )
+
+
+def _redis(found: Status) -> str:
+    """Where the routers share what they count, and what is known of it."""
+    if not found.redis:
+        return "no Redis (each router counts alone)"
+    if found.health.redis is None:
+        return f"Redis at {found.redis} (not asked)"
+    return f"Valkey {output.text(found.health.redis)}"
 
 
 def _print(found: Status) -> None:
@@ -91,7 +112,7 @@ def _print(found: Status) -> None:
     )
     output.line(
         f"answers: NATS {output.text(health.nats)}, routers {health.routers}, "
-        f"tenants {health.tenants}" + (f" ({health.why})" if health.why else "")
+        f"tenants {health.tenants}, {_redis(found)}" + (f" ({health.why})" if health.why else "")
     )
     now = time.time()
     rows = [

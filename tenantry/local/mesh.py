@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenantry.errors import SetupError
-from tenantry.local import processes, server
+from tenantry.local import processes, server, valkey
 from tenantry.local.child import Spec
 from tenantry.local.state import StateFolder
 from tenantry.operator import OperatorHome, ServerOptions, files
@@ -25,7 +25,10 @@ OURSELVES = (sys.executable, "-P", "-m", "tenantry")
 """How a child is started: with the path that the command `tenantry` itself has."""
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
-_OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME")
+REDIS = "TENANTRY_REDIS"
+"""How routers hear where Redis is: an environment is its owner's alone, a command line is not."""
+
+_OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME", REDIS)
 _MARGIN = 4.0
 _POLL = 0.02
 _NATS_DRAIN = 10.0
@@ -41,6 +44,10 @@ class MeshOptions:
     routers: int = 1
     replicas: int = 1
     services: tuple[str, ...] = ()
+    redis: str | None = None
+    """Where the routers share what they count: the URL of a Redis or Valkey that runs already."""
+    valkey: Path | None = None
+    """The valkey-server to start, where `redis` names none; without both, each counts alone."""
     drain: float = 8.0
     text_logs: bool = False
 
@@ -107,11 +114,12 @@ def prepare(state: StateFolder, options: MeshOptions) -> tuple[str, list[list[Sp
         )
     OperatorHome.load(state.operator)
     url = f"nats://{HOST}:{port}"
+    redis, valkeys = _redis(state, options, besides=port)
     return url, [
-        [_nats(state, program, port)],
+        [_nats(state, program, port), *valkeys],
         [_worker(state, url, options, "tenants", ("tenants",))],
         [
-            *_replicas(state, url, options, "router", ("router",), options.routers),
+            *_replicas(state, url, options, "router", ("router",), options.routers, redis=redis),
             *(
                 spec
                 for name, target in _named(options.services)
@@ -119,6 +127,18 @@ def prepare(state: StateFolder, options: MeshOptions) -> tuple[str, list[list[Sp
             ),
         ],
     ]
+
+
+def _redis(state: StateFolder, options: MeshOptions, *, besides: int) -> tuple[str, list[Spec]]:
+    """Where the routers find Redis, if anywhere, and what is to be started for it."""
+    if options.redis or options.valkey is None:
+        valkey.forget(state.path)
+        return options.redis or "", []
+    port = besides
+    while port == besides:  # nobody listens on that one yet
+        port = server.free_port(HOST)
+    url, spec = valkey.spec(state.path, options.valkey, host=HOST, port=port)
+    return url, [spec]
 
 
 def _journal_bytes(folder: Path) -> int:
@@ -169,15 +189,25 @@ def _replicas(
     name: str,
     targets: tuple[str, ...],
     count: int,
+    *,
+    redis: str = "",
 ) -> list[Spec]:
     names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
-    return [_worker(state, url, options, each, targets) for each in names]
+    return [_worker(state, url, options, each, targets, redis=redis) for each in names]
 
 
 def _worker(
-    state: StateFolder, url: str, options: MeshOptions, name: str, targets: tuple[str, ...]
+    state: StateFolder,
+    url: str,
+    options: MeshOptions,
+    name: str,
+    targets: tuple[str, ...],
+    *,
+    redis: str = "",
 ) -> Spec:
     env = {key: value for key, value in os.environ.items() if key not in _OURS}
+    if redis:
+        env[REDIS] = redis
     env["PYTHONUNBUFFERED"] = "1"
     if options.text_logs:
         env.setdefault("TENANTRY_LOG_FORMAT", "text")
@@ -194,7 +224,7 @@ def _worker(
 def _named(targets: tuple[str, ...]) -> list[tuple[str, str]]:
     """A short name for each target: the module's last part where that is enough."""
     short = [target.partition(":")[0].rpartition(".")[2] for target in targets]
-    taken = Counter([*short, "nats-server", "tenants", "router"])
+    taken = Counter([*short, "nats-server", valkey.NAME, "tenants", "router"])
     return [
         (name if taken[name] == 1 else target.replace(":", "."), target)
         for name, target in zip(short, targets, strict=True)

@@ -4,6 +4,7 @@ state.json     the format of this folder
 lock           held (flock) by the supervisor as long as it lives
 operator/      keys, credentials, server.conf, mesh.toml (see `tenantry.operator`)
 jetstream/     what nats-server keeps
+valkey/        what valkey-server keeps, its configuration, its URL with the password
 accounts/      account documents that were pushed to nats-server
 logs/          one file per process
 pids/up.json   what runs now, written by the supervisor
@@ -53,6 +54,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: int
     birth: str
     url: str
+    redis: str = ""
+    """Where the routers share what they count, without its password; empty for nowhere."""
     state: Literal["starting", "ready", "stopping"] = "starting"
     started: float
     children: tuple[ChildStatus, ...] = ()

@@ -29,10 +29,12 @@ class Supervisor:
         url: str,
         stages: Sequence[Sequence[Spec]],
         *,
+        redis: str = "",
         say: Callable[[str], None],
         echo: Echo | None = None,
     ) -> None:
         self.url = url
+        self._redis = redis
         self._folder = state
         self._say = say
         self._state: Literal["starting", "ready", "stopping"] = "starting"
@@ -91,6 +93,7 @@ class Supervisor:
                     supervisor=os.getpid(),
                     birth=self._birth,
                     url=self.url,
+                    redis=self._redis,
                     state=self._state,
                     started=self._started,
                     children=tuple(child.status for stage in self._stages for child in stage),

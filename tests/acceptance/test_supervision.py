@@ -24,13 +24,20 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield cli
 
 
-@pytest.mark.parametrize("name", ["orders-1", "router", "tenants", "nats-server"])
+@pytest.mark.parametrize("name", ["orders-1", "router", "tenants", "nats-server", "valkey"])
 def test_a_process_that_is_killed_is_started_again(patient: Cli, name: str) -> None:
     before = patient.child(name)
     os.kill(before["pid"], signal.SIGKILL)
     soon(lambda: patient.child(name)["restarts"] > before["restarts"])
     soon(lambda: patient.child(name)["state"] == "ready")
     assert patient.child(name)["pid"] != before["pid"]
+
+
+def test_a_valkey_that_was_killed_answers_again(patient: Cli) -> None:
+    before = patient.child("valkey")
+    os.kill(before["pid"], signal.SIGKILL)
+    soon(lambda: patient.child("valkey")["restarts"] > before["restarts"])
+    soon(lambda: "Valkey yes" in patient("status").out)
 
 
 def test_a_killed_process_is_in_the_log(patient: Cli) -> None:

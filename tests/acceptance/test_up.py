@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -97,6 +98,42 @@ def test_damaged_keys_are_an_error(alone: Cli) -> None:
 def test_a_missing_nats_server_is_an_error(alone: Cli) -> None:
     error = alone.fails("up", env={"TENANTRY_NATS_SERVER": "/nowhere/nats-server"})
     assert error.startswith("setup: TENANTRY_NATS_SERVER names /nowhere/nats-server")
+
+
+def test_a_missing_valkey_server_is_an_error_where_it_is_named(alone: Cli) -> None:
+    error = alone.fails("up", env={"TENANTRY_VALKEY_SERVER": "/nowhere/valkey"})
+    assert error.startswith("setup: TENANTRY_VALKEY_SERVER names /nowhere/valkey")
+
+
+def test_a_redis_that_is_no_url_is_a_usage_error(alone: Cli) -> None:
+    assert alone.misused("up", "--redis", "localhost:6379").startswith("usage: --redis is no URL")
+
+
+def test_a_valkey_runs_beside_nats(mesh: Cli) -> None:
+    assert mesh.child("valkey")["state"] == "ready"
+
+
+def test_what_runs_is_told_without_the_password(mesh: Cli) -> None:
+    assert re.fullmatch(r"redis://127\.0\.0\.1:\d+/0", mesh.running()["redis"])
+
+
+def test_status_tells_that_valkey_answers(mesh: Cli) -> None:
+    assert mesh.ok("status", "-o", "json").json["health"]["redis"] is True
+    assert ", Valkey yes" in mesh.ok("status").out
+
+
+def test_without_redis_status_tells_so(cli: Cli) -> None:
+    with cli.up("--no-redis"):
+        assert "no Redis (each router counts alone)" in cli.ok("status").out
+        assert [each["name"] for each in cli.running()["children"]] == [
+            *("nats-server", "tenants", "router")
+        ]
+
+
+def test_a_redis_elsewhere_is_used_and_shown_without_its_password(cli: Cli) -> None:
+    with cli.up("--redis", "redis://me:secret@127.0.0.1:1/0"):
+        assert "Redis at redis://127.0.0.1:1/0 (not asked)" in cli.ok("status").out
+        assert "valkey" not in [each["name"] for each in cli.running()["children"]]
 
 
 def test_a_wrong_mesh_toml_is_an_error_with_its_path(cli: Cli) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tenantry.errors import SetupError
-from tenantry.local import mesh
+from tenantry.local import mesh, valkey
 from tenantry.local.mesh import MeshOptions
 from tenantry.local.state import StateFolder
 from tenantry.runtime import config
@@ -21,6 +22,44 @@ def names(tmp_path: Path, **options: object) -> list[list[str]]:
 
 def test_a_mesh_without_services(tmp_path: Path) -> None:
     assert names(tmp_path) == [["nats-server"], ["tenants"], ["router"]]
+
+
+def test_a_valkey_starts_beside_nats(tmp_path: Path) -> None:
+    assert names(tmp_path, valkey=Path("/bin/true"))[0] == ["nats-server", "valkey"]
+
+
+def redis_of(tmp_path: Path, **options: object) -> list[str]:
+    """The workers that are told where Redis is."""
+    wanted = MeshOptions(port=0, services=("shop.orders:service",), **options)  # type: ignore[arg-type]
+    _, stages = mesh.prepare(StateFolder.open(tmp_path / "state"), wanted)
+    return [spec.name for stage in stages[1:] for spec in stage if mesh.REDIS in spec.env]
+
+
+def test_only_routers_are_told_where_the_valkey_is(tmp_path: Path) -> None:
+    assert redis_of(tmp_path, valkey=Path("/bin/true")) == ["router"]
+
+
+def test_a_redis_that_runs_goes_before_a_valkey(tmp_path: Path) -> None:
+    stages = names(tmp_path, valkey=Path("/bin/true"), redis="redis://there")
+    assert stages[0] == ["nats-server"]
+
+
+def test_routers_are_told_of_a_redis_that_runs(tmp_path: Path) -> None:
+    assert redis_of(tmp_path, redis="redis://there") == ["router"]
+
+
+def test_without_both_nobody_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(mesh.REDIS, "redis://of-something-else")
+    assert redis_of(tmp_path) == []
+
+
+def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
+    wanted = MeshOptions(port=0, valkey=Path("/bin/true"))
+    folder = StateFolder.open(tmp_path / "state")
+    _, stages = mesh.prepare(folder, wanted)
+    password = urlsplit(valkey.url_of(folder.path) or "").password
+    assert password
+    assert not any(password in word for stage in stages for spec in stage for word in spec.command)
 
 
 def test_replicas_are_numbered(tmp_path: Path) -> None:
