@@ -162,6 +162,14 @@ _MESH = (
         "every instance",
         "",
     ),
+    Row(
+        "stats.tenants",
+        "figures",
+        "TallyAsk → Tallies",
+        "operators",
+        "routers, services: every instance",
+        "",
+    ),
     Row("$KV.tenants.<tenant>", "record", "Tenant", "tenants", "routers, tenants", "KV_tenants"),
     Row("$KV.plans.<plan>", "record", "Plan", "tenants, operators", "routers", "KV_plans"),
     Row(

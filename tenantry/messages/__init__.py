@@ -35,6 +35,7 @@ from tenantry.messages.plans import (
 )
 from tenantry.messages.problems import Problem
 from tenantry.messages.replays import UNDER_WAY, Replay, ReplayState
+from tenantry.messages.tallies import Tallies, TallyAsk, TenantTally
 from tenantry.messages.tenants import (
     CreateTenant,
     Credential,
@@ -94,6 +95,8 @@ __all__ = [
     "SetOverride",
     "SetPlan",
     "SuspendTenant",
+    "Tallies",
+    "TallyAsk",
     "Tenant",
     "TenantAnswer",
     "TenantChange",
@@ -108,5 +111,6 @@ __all__ = [
     "TenantState",
     "TenantSuspended",
     "Usage",
+    "TenantTally",
     "VerifyKey",
 ]

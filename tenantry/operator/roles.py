@@ -20,6 +20,9 @@ SERVICES = "$SRV.>"
 DISCONNECTS = "platform.disconnects"
 """Where MESH sees the server's DISCONNECT events of its own clients."""
 
+TALLIES = "stats.tenants"
+"""Where every instance tells what it has counted by tenant. Only the role `control` may ask."""
+
 
 def inbox_prefix(public_key: str) -> str:
     """The inbox prefix of a mesh user: what `{{subject()}}` in its template allows."""
@@ -67,7 +70,7 @@ _CONSUMES_JOURNAL = (
 )
 
 _ROUTER = Template(
-    sub=Permission(allow=("edge.>", OWN_INBOX, SERVICES, "platform.>")),
+    sub=Permission(allow=("edge.>", OWN_INBOX, SERVICES, TALLIES, "platform.>")),
     pub=Permission(
         allow=(
             "request.*.*.*",
@@ -87,7 +90,14 @@ _ROUTER = Template(
 
 _SERVICE = Template(
     sub=Permission(
-        allow=("request.*.*.*", OWN_INBOX, SERVICES, "platform.alive.*", "platform.gone.*")
+        allow=(
+            "request.*.*.*",
+            OWN_INBOX,
+            SERVICES,
+            TALLIES,
+            "platform.alive.*",
+            "platform.gone.*",
+        )
     ),
     pub=Permission(
         allow=(

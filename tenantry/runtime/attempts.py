@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -56,7 +57,10 @@ class Attempts:
         self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
     ) -> Result:
         """Try once. The handler runs in a task of its own, so nothing stays for the next."""
+        came = time.perf_counter()
         async with self._slots:
+            if (queued := self._stored.stats.queued) is not None:
+                queued(time.perf_counter() - came)
             task = asyncio.create_task(self._stored.handle(handler, message, delivery, turn))
             try:
                 await asyncio.sleep(0)

@@ -92,6 +92,7 @@ class Lane:
         self._done: dict[int, None] = {}
         """The latest sequences that were settled: their acknowledgement may get lost."""
         self._pull: Pull | None = None
+        self._pending = 0
         self._leaving = False
         self._term = 0
         self._pin = ""
@@ -108,6 +109,11 @@ class Lane:
     def reading(self) -> bool:
         """Whether this replica reads the lane now."""
         return self._pull is not None
+
+    @property
+    def lag(self) -> int:
+        """Messages that wait for this replica, as the newest one told, and those in its hands."""
+        return self._pending + len(self._live) if self.reading else 0
 
     async def take(self) -> None:
         """Begin to read."""
@@ -222,7 +228,8 @@ class Lane:
     # --- what comes ----------------------------------------------------------------------------
 
     def _receive(self, message: Message) -> None:
-        seq = Delivery.of(message).seq
+        delivery = Delivery.of(message)
+        seq, self._pending = delivery.seq, delivery.pending
         _, _, name, action = message.subject.split(".", 3)
         pull = self._pull
         if pull is not None and pull.pin != self._pin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -78,6 +79,14 @@ class Lanes:
         """Something is written about a tenant."""
         if self._lanes:
             self._lanes[subjects.partition(tenant)].tenants.look(tenant)
+
+    def lag(self) -> int:
+        """Messages of the journal that wait for this replica, as far as it was told."""
+        return sum(lane.lag for lane in self._lanes)
+
+    def dead(self) -> Counter[str]:
+        """Dead letters of this replica, by code."""
+        return sum((lane.letters.laid for lane in self._lanes), Counter())
 
     def changed(self) -> None:
         """The replicas alive have changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import structlog
 
@@ -25,6 +26,8 @@ class Letters:
     """Writes the dead letters of one service."""
 
     def __init__(self, bus: Bus, service: str) -> None:
+        self.laid: Counter[str] = Counter()
+        """How many were laid down, by code."""
         self._bus = bus
         self._service = service
 
@@ -60,6 +63,8 @@ class Letters:
         except JetStreamError as error:
             if _THERE_ALREADY not in error.message:
                 raise
+        else:
+            self.laid[why.code] += 1
         hop = trace.extract(incoming)
         log.error(
             "given up",

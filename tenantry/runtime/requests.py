@@ -14,11 +14,14 @@ from tenantry.errors import DeadlineExceeded, Rejection, TooLarge, Unavailable
 from tenantry.messages import Cursor
 from tenantry.rows import Rows
 from tenantry.runtime.runner import Runner
+from tenantry.runtime.tallies import Tally
 from tenantry.service.handler import Handler
 from tenantry.wire import headers, problem, trace
 
 _BACKLOG = 16
 """Requests that may wait, for each one that may run."""
+
+_REASONS = {"is busy": "overload", "is stopping": "stopping"}
 
 log = structlog.get_logger("tenantry.dispatch")
 
@@ -45,20 +48,27 @@ class Requests:
         task.add_done_callback(self._running.discard)
 
     async def _finish(self, handler: Handler, message: Message) -> None:
+        tally = self._runner.stats.began(message.subject.split(".", 2)[1])
         try:
-            await self._answer(handler, message)
+            await self._answer(handler, message, tally)
         except asyncio.CancelledError:
             await self._turn_away(handler, message, "is stopping")
             raise
+        finally:
+            self._runner.stats.left(tally)
 
     async def _turn_away(self, handler: Handler, message: Message, why: str) -> None:
+        self._runner.stats.refused[_REASONS[why]] += 1
         rejection = Unavailable(f"{self._service.name} {why}", retry_after=1.0)
         parent = trace.extract(message.headers)
         await self._reject(handler, message, rejection, (parent or trace.new()).trace_id)
 
-    async def _answer(self, handler: Handler, message: Message) -> None:
+    async def _answer(self, handler: Handler, message: Message, tally: Tally) -> None:
+        came = time.perf_counter_ns()
         async with self._slots:
             began = time.perf_counter_ns()
+            if (queued := self._runner.stats.queued) is not None:
+                queued((began - came) / 1e9)
             error = ""
             with trace.span(
                 f"process {handler.name}",
@@ -79,7 +89,7 @@ class Requests:
                     await self._reject(handler, message, rejection, span.trace.trace_id)
                 else:
                     error = await self._reply(handler, message, body, span.trace.trace_id)
-            self._runner.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
+            self._runner.stats.ended(handler.name, tally, time.perf_counter_ns() - began, error)
 
     async def _request(self, handler: Handler, message: Message, hop: trace.Trace) -> bytes:
         now = time.time()

@@ -59,6 +59,7 @@ class StoredMessages:
     """The stored messages for one service in one instance."""
 
     def __init__(self, runner: Runner) -> None:
+        self.stats = runner.stats
         self._runner = runner
         self._service = runner.service
 
@@ -73,6 +74,7 @@ class StoredMessages:
         began = time.perf_counter_ns()
         error = ""
         address = subjects.parse_stored(message.subject)
+        tally = self._runner.stats.began(address.tenant)
         incoming = message.headers or {}
         with trace.span(
             f"process {handler.name}",
@@ -115,7 +117,9 @@ class StoredMessages:
             finally:
                 if error:
                     span.failed(error)
-                self._runner.stats.of(handler.name).done(time.perf_counter_ns() - began, error)
+                stats = self._runner.stats
+                stats.ended(handler.name, tally, time.perf_counter_ns() - began, error)
+                stats.left(tally)
 
     async def reset(
         self, tenant: str, hook: Callable[[Context], Awaitable[None]], turn: Turn

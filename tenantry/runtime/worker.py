@@ -23,10 +23,12 @@ from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.keys import KeyTable
 from tenantry.runtime.members import Heartbeat, Members
 from tenantry.runtime.mesh import WorkerMesh
+from tenantry.runtime.metrics import ServiceMetrics
 from tenantry.runtime.outbox import Outbox, Renewer
 from tenantry.runtime.requests import Requests
 from tenantry.runtime.runner import Runner
 from tenantry.runtime.stored import StoredMessages
+from tenantry.runtime.telling import Telling
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
 
@@ -124,6 +126,8 @@ class ServiceRun:
             self._cursors,
             self._replays,
         )
+        self._telling = Telling(bus, service.name, instance, self.runner.stats.tenants)
+        self._metrics = ServiceMetrics(service, self.runner.stats, self._lanes)
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -139,6 +143,9 @@ class ServiceRun:
                 self._members.hear(alive)
         self._members.hear(self.alive)
         await self._discovery.start()
+        if not self.service.platform:
+            await self._telling.start()
+        self._metrics.start()
         await self._lanes.start()
         for handler in self.service.handlers.values():
             if handler.kind == "request":
@@ -156,6 +163,7 @@ class ServiceRun:
     async def stop(self, deadline: float) -> None:
         """Take nothing new, finish what has begun until `deadline` (loop time)."""
         await self._discovery.stop()
+        await self._telling.stop()
         await asyncio.gather(
             *(subscription.stop() for subscription in self._subscriptions),
             self._lanes.stop(deadline),
@@ -164,3 +172,4 @@ class ServiceRun:
         await self._members.stop()
         await self._cursors.stop()
         await self._replays.stop()
+        self._metrics.stop()

@@ -13,16 +13,31 @@ BUCKETS = ("tenants", "plans", "catalogue", "keys", "state")
 ANOTHERS_INBOX = "_MESH.UBIZF6LJ5WEZ4PZQZGDPPWEAPRL5MFNVZLTLGTGFYKYVPBKJGZ6DVJ5M.x"
 
 SUBSCRIBES = {
-    "router": ["edge.>", "edge.*.*.*", "$SRV.PING", "platform.catalogue.add"],
-    "service": ["request.*.*.*", "request.*.orders.*", "$SRV.INFO.orders", "platform.alive.*"],
+    "router": ["edge.>", "edge.*.*.*", "$SRV.PING", "platform.catalogue.add", "stats.tenants"],
+    "service": [
+        "request.*.*.*",
+        "request.*.orders.*",
+        "$SRV.INFO.orders",
+        "platform.alive.*",
+        "stats.tenants",
+    ],
     "control": ["tenant.>", "dead.>", "platform.>", "request.acme.orders.place"],
 }
 SUBSCRIBES_NOT = {
-    "router": ["tenant.>", "request.>", "_INBOX.>", "_MESH.>", ">", "$KV.>", ANOTHERS_INBOX],
+    "router": [
+        "tenant.>",
+        "request.>",
+        "_INBOX.>",
+        "_MESH.>",
+        ">",
+        "$KV.>",
+        "stats.>",
+        ANOTHERS_INBOX,
+    ],
     "service": [
         *["edge.>", "edge.acme.orders.place", "edge.*.*.*", "request.>", "tenant.>", "dead.>"],
         *["_INBOX.>", "_INBOX.acme.>", "_MESH.>", ">", "*.*.*.*", "$JS.>", "platform.>"],
-        *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", ANOTHERS_INBOX],
+        *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", "stats.>", ANOTHERS_INBOX],
     ],
     "control": ["edge.>", "edge.acme.orders.place", "edge.*.*.*"],
 }
@@ -33,18 +48,24 @@ PUBLISHES = {
         *["platform.gone.orders", "platform.router.renew_context", "$SRV.PING"],
         *["$KV.catalogue.orders", "$KV.state.x", "schedule.a.b.c", "timer.a.b.c"],
     ],
-    "control": ["$KV.tenants.acme", "$JS.API.STREAM.LIST", "platform.x.y", "tenant.a.b.c"],
+    "control": [
+        "$KV.tenants.acme",
+        "$JS.API.STREAM.LIST",
+        "platform.x.y",
+        "tenant.a.b.c",
+        "stats.tenants",
+    ],
 }
 PUBLISHES_NOT = {
     "router": [
-        *["schedule.a.b.c", "timer.a.b.c", "due.a.b.c"],
+        *["schedule.a.b.c", "timer.a.b.c", "due.a.b.c", "stats.tenants"],
         *["edge.a.b.c", "dead.a.b.c", "$KV.tenants.acme", "$KV.plans.x", "request.a.b"],
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.DELETE.JOURNAL", "$JS.API.STREAM.LIST"],
         *["$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.UPDATE.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
     ],
     "service": [
         *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
-        *["due.a.b.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES"],
+        *["due.a.b.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES", "stats.tenants"],
         *["$JS.API.DIRECT.GET.SCHEDULES", "$JS.API.CONSUMER.CREATE.SCHEDULES.x"],
         *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],
         "$JS.API.STREAM.INFO.KV_tenants",

@@ -19,6 +19,8 @@ from tenantry.context.token import Minter
 from tenantry.errors import RateLimited, Rejection, SetupError
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, publish_key
+from tenantry.runtime.tallies import TallyBook
+from tenantry.runtime.telling import Telling
 from tenantry.service.service import Service
 from tenantry.wire import problem, trace
 from tenantry_workers.router.admission import (
@@ -33,6 +35,7 @@ from tenantry_workers.router.directory import Directory
 from tenantry_workers.router.limits import Limiter, LocalLimiter
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.quotas import Quotas
+from tenantry_workers.router.metrics import RouterMetrics
 from tenantry_workers.router.renewal import Renewal
 
 GROUP = "router"
@@ -87,6 +90,11 @@ class RouterWorker:
                 about=lambda: {"plans": str(directory.plans.revision)},
             )
             await control.start()
+            telling = Telling(bus, control.service.name, self.instance, routing.tallies)
+            await telling.start()
+            metrics = RouterMetrics(routing.verdicts, routing.tallies)
+            metrics.start()
+            stack.callback(metrics.stop)
             edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)
             beat = Heartbeat(bus, [control.alive])
             await beat.start()
@@ -99,6 +107,7 @@ class RouterWorker:
             await routing.drain()
             await bus.flush()
             await beat.stop()
+            await telling.stop()
             await control.stop(asyncio.get_running_loop().time() + self._options.drain)
             await tasks.end(chores)
             routing.report()
@@ -130,6 +139,7 @@ class Routing:
     def __init__(self, bus: Bus, admission: Admission, limiter: Limiter, quotas: Quotas) -> None:
         self.verdicts: Counter[str] = Counter()
         """How many messages met which verdict, since the start."""
+        self.tallies = TallyBook()
         self._bus = bus
         self._admission = admission
         self._reported: Counter[str] = Counter()
@@ -173,10 +183,12 @@ class Routing:
                 self.verdicts["ignored"] += 1
             except Rejection as rejection:
                 self.verdicts[rejection.code] += 1
+                self.tallies.refused(limited.tenant, rejection.code)
                 span.failed(rejection.code)
                 await self._reject(message, rejection, span.trace.trace_id)
             else:
                 self.verdicts["admitted"] += 1
+                self.tallies.admitted(limited.tenant)
 
     async def _reject(self, message: Message, rejection: Rejection, trace_id: str) -> None:
         if not may_answer(message.subject, message.reply):
