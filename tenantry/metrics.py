@@ -156,7 +156,7 @@ def histogram(metric: Metric) -> Callable[[float, Attributes], None]:
 
 def _callback(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def collect(_options: CallbackOptions) -> Iterable[Observation]:
-        sums: dict[frozenset[tuple[str, AttributeValue]], float] = defaultdict(float)
+        sums: dict[frozenset[tuple[str, AttributeValue]], float] = defaultdict(int)
         for read in list(_readers[name].values()):
             for value, attributes in read():
                 sums[frozenset(attributes.items())] += value

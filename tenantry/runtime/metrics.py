@@ -31,11 +31,8 @@ class ServiceMetrics:
             return
         stats = self._stats
         self._templates = {
-            name: f"{'request' if handler.kind == 'request' else 'tenant'}.*.{name}"
-            for name, handler in [
-                *self._service.handlers.items(),
-                *self._service.durable.items(),
-            ]
+            handler.name: f"{'request' if handler.kind == 'request' else 'tenant'}.*.{handler.name}"
+            for handler in (*self._service.handlers.values(), *self._service.durable.values())
         }
         self._forget = [
             metrics.observe(metrics.RUNNING, lambda: [(stats.running, self._own)]),

@@ -23,6 +23,7 @@ class Seen:
 
     traces: dict[str, str]
     spans: list[dict[str, Any]]
+    metrics: dict[str, list[tuple[dict[str, str], float]]]
 
     def path(self, name: str) -> list[str]:
         """The names of a trace's spans below the test's own, from parent to child."""
@@ -125,3 +126,60 @@ def test_an_error_is_noted_by_its_code(seen: Seen, how: str, code: str, name: st
 @pytest.mark.parametrize("how", ["raise", "reject"])
 def test_the_error_names_the_trace(seen: Seen, how: str) -> None:
     assert seen.traces[f"{how}.instance"] == f"urn:trace:{seen.traces[how]}"
+
+
+# --- metrics: the same process counts -------------------------------------------------------------
+
+
+def points(seen: Seen, name: str, **attributes: str) -> list[float]:
+    """The values of those points of a metric that have these attributes (`_` for `.`)."""
+    wanted = {key.replace("__", "."): value for key, value in attributes.items()}
+    return [value for found, value in seen.metrics[name] if wanted.items() <= found.items()]
+
+
+def test_decisions_are_counted(seen: Seen) -> None:
+    (admitted,) = points(seen, "tenantry.router.decisions", tenantry__verdict="admitted")
+    assert admitted >= 6
+
+
+def test_refusals_are_counted_by_reason(seen: Seen) -> None:
+    reason = {"tenantry__verdict": "refused", "tenantry__reason": "unknown_action"}
+    assert points(seen, "tenantry.router.decisions", **reason)[0] >= 1
+
+
+def test_the_time_that_handlers_take_is_measured(seen: Seen) -> None:
+    template = "request.*.notes.emit"
+    assert points(
+        seen, "messaging.process.duration", messaging__destination__template=template
+    ) == [1]
+
+
+def test_failures_are_measured_apart(seen: Seen) -> None:
+    assert points(seen, "messaging.process.duration", error__type="handler_failed")
+
+
+def test_messages_are_counted(seen: Seen) -> None:
+    template = "tenant.*.notes.remember"
+    assert points(
+        seen, "messaging.client.consumed.messages", messaging__destination__template=template
+    ) == [1]
+
+
+@pytest.mark.parametrize("service", ["notes", "followers"])
+def test_the_time_that_messages_wait_is_measured(seen: Seen, service: str) -> None:
+    assert points(seen, "tenantry.queue.duration", tenantry__service=service)[0] >= 1
+
+
+def test_dead_letters_are_counted(seen: Seen) -> None:
+    assert points(
+        seen, "tenantry.dead_letters", tenantry__service="notes", tenantry__reason="bad_message"
+    ) == [1]
+
+
+def test_the_lag_of_lanes_is_told(seen: Seen) -> None:
+    assert points(seen, "tenantry.lane.lag", tenantry__service="notes") == [0]
+
+
+def test_no_metric_names_a_tenant(seen: Seen) -> None:
+    attributes = {name for found in seen.metrics.values() for point, _ in found for name in point}
+    assert "tenant.id" not in attributes

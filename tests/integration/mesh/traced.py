@@ -1,4 +1,4 @@
-"""A mesh in a process of its own with an OpenTelemetry SDK; prints the spans it has made.
+"""A mesh in a process of its own with an OpenTelemetry SDK; prints its spans and its metrics.
 
 The SDK can be set up once in a process and never taken away, hence the process of its own.
 Usage: python -m tests.integration.mesh.traced URL HOME FOLDER
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -24,6 +26,8 @@ from tenantry_workers.tenants import TenantsWorker
 from tests import services
 from tests.mesh import Mesh, eventually
 from tests.servers import NatsBackend
+
+READER = InMemoryMetricReader()
 
 
 class Place:
@@ -60,7 +64,27 @@ async def act(mesh: Mesh) -> dict[str, str]:
                 await within(how, acme.client.request("notes.bad", {"text": how}))
             except errors.Rejection as rejection:
                 traces[f"{how}.instance"] = str(rejection.extensions["instance"])
+        await acme.client.publish("notes.remember", [])  # a dead letter
+        await eventually(given_up)
     return traces
+
+
+async def given_up() -> bool:
+    return "tenantry.dead_letters" in measured()
+
+
+def measured() -> dict[str, Any]:
+    """The metrics by name: of each point the attributes, and its value or count."""
+    data = READER.get_metrics_data()
+    return {
+        metric.name: [
+            (dict(point.attributes or {}), getattr(point, "value", getattr(point, "count", None)))
+            for point in metric.data.data_points
+        ]
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
 
 
 def as_json(span: ReadableSpan) -> dict[str, Any]:
@@ -83,14 +107,16 @@ def main(url: str, home: str, folder: str) -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider([READER]))
     mesh = Mesh(cast("NatsBackend", Place(url, Path(home))), Path(folder))
     mesh.start(TenantsWorker(mesh.options()))
     mesh.start(RouterWorker(mesh.options()))
     mesh.start(mesh.worker(services.notes, services.followers))
     traces = asyncio.run(act(mesh))
+    figures = measured()
     mesh.close()
     spans = [as_json(span) for span in exporter.get_finished_spans()]
-    print(json.dumps({"traces": traces, "spans": spans}))
+    print(json.dumps({"traces": traces, "spans": spans, "metrics": figures}))
 
 
 if __name__ == "__main__":

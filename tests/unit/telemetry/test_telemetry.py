@@ -12,11 +12,12 @@ from tenantry import telemetry
 from tenantry.errors import SetupError
 
 PROGRAM = """
-from tenantry import telemetry
+from tenantry import metrics, telemetry
 from tenantry.wire import trace
 flush = telemetry.configure("greeter")
 with trace.span("greet", trace.KIND_SERVER, None, {}):
     pass
+metrics.observe(metrics.RUNNING, lambda: [(1, {})])
 print("enabled" if trace.enabled() else "disabled")
 flush()
 """
@@ -47,7 +48,27 @@ def test_a_disabled_sdk_stays_so() -> None:
     assert run(OTEL_TRACES_EXPORTER="console", OTEL_SDK_DISABLED="true") == "disabled\n"
 
 
-def test_an_unknown_exporter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "pigeon")
+def test_traces_alone_set_up_no_metrics() -> None:
+    assert "tenantry.service.running" not in run(OTEL_TRACES_EXPORTER="console")
+
+
+def test_the_console_gets_the_metrics_with_the_service_name() -> None:
+    out = run(OTEL_METRICS_EXPORTER="console")
+    assert "tenantry.service.running" in out
+    assert '"service.name": "greeter"' in out
+
+
+def test_metrics_alone_set_up_no_traces() -> None:
+    assert "disabled\n" in run(OTEL_METRICS_EXPORTER="console")
+
+
+def test_a_disabled_sdk_measures_nothing() -> None:
+    out = run(OTEL_METRICS_EXPORTER="console", OTEL_SDK_DISABLED="true")
+    assert out == "disabled\n"
+
+
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS"])
+def test_an_unknown_exporter_is_told(monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
+    monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "pigeon")
     with pytest.raises(SetupError, match="pigeon"):
         telemetry.configure("greeter")
