@@ -41,7 +41,7 @@ class TenantTally(Message, frozen=True, kw_only=True):
     limited: float = 0.0
     """Messages a second that were refused for a limit (429)."""
     errors: float = 0.0
-    """Messages a second whose handling failed."""
+    """Messages a second that a router refused for another reason, or whose handling failed."""
     running: int = 0
     """Messages in hand now."""
     handled: int = 0

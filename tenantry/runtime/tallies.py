@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from time import monotonic
 
-from tenantry.errors import RateLimited
+from tenantry.errors import BY_CODE
 from tenantry.messages.tallies import LATENCIES, TallyColumn, TenantTally
 
 WINDOW = 10.0
@@ -29,7 +29,7 @@ OTHERS = "*"
 
 _SLICE = 250
 _BUCKETS = len(LATENCIES) + 1
-_LIMITED = RateLimited.code
+_LIMITED = frozenset(code for code, kind in BY_CODE.items() if kind.status == 429)
 
 
 class Tally:
@@ -149,8 +149,10 @@ class TallyBook:
         tally = self._tallies.get(tenant) or self._new(tenant, now)
         if now >= tally.ends:
             tally.turn(now)
-        if code == _LIMITED:
+        if code in _LIMITED:
             tally.limited += 1
+        else:
+            tally.errors += 1
         tally.refused[code] = tally.refused.get(code, 0) + 1
 
     def began(self, tenant: str) -> Tally:

@@ -61,7 +61,7 @@ def test_what_is_refused_is_counted_by_code(book: TallyBook) -> None:
 def test_only_what_is_over_a_limit_counts_as_limited(book: TallyBook) -> None:
     book.refused("acme", "rate_limited")
     book.refused("acme", "too_large")
-    assert one(book).limited == 1.0
+    assert (one(book).limited, one(book).errors) == (1.0, 1.0)
 
 
 def test_a_steady_rate_is_told(book: TallyBook, clock: Clock) -> None:

@@ -69,7 +69,8 @@ class RouterMetrics:
             forget()
 
     def _decisions(self) -> Iterable[tuple[float, Attributes]]:
-        for code, count in list(self._verdicts.items()):
+        # Told from the start: that there is none is how an alert knows that no router runs.
+        for code, count in {"admitted": 0, **self._verdicts}.items():
             if code in ("admitted", "ignored"):
                 yield count, {metrics.VERDICT: code}
             else:
