@@ -113,8 +113,26 @@ async def tenant(bus: Bus, name: str) -> list[TenantLag]:
     `bus` needs the role `control`. Raises :class:`~tenantry.errors.Unavailable`, and
     :class:`~tenantry.errors.BadSubject` for what is no tenant id.
     """
-    subjects.check_tenant(name)
-    found, cursors = await asyncio.gather(_lanes(bus), _cursors(bus, tenant=name))
+    return (await tenants(bus, [name]))[name]
+
+
+async def tenants(bus: Bus, names: Sequence[str]) -> dict[str, list[TenantLag]]:
+    """The lag of some tenants, each as :func:`tenant` tells it; cheaper than one after another."""
+    for name in names:
+        subjects.check_tenant(name)
+    found, gate = await _lanes(bus), asyncio.Semaphore(_AT_ONCE)
+
+    async def one(name: str) -> list[TenantLag]:
+        async with gate:
+            return await _in_services(bus, name, found)
+
+    return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+async def _in_services(
+    bus: Bus, name: str, found: Mapping[str, Sequence[_Lane]]
+) -> list[TenantLag]:
+    cursors = await _cursors(bus, tenant=name)
     return list(
         await asyncio.gather(
             *(

@@ -28,6 +28,7 @@ from tenantry.cli import (
     services,
     status,
     tenants,
+    top,
     transfer,
 )
 from tenantry.cli.usage import examples
@@ -140,6 +141,14 @@ _command(
     "tenantry services orders",
     "tenantry services --lag                       # who is behind, and how far",
     "tenantry services -o json",
+)
+_command(
+    _TENANTS,
+    top.top,
+    "tenantry top                                  # the busiest tenants, live; q ends it",
+    "tenantry top --sort limited -n 5              # who is over a limit",
+    "tenantry top --sort latency | head            # once, as a plain table",
+    "tenantry top --tenant acme -o json | jq .tenants[0].p99_ms",
 )
 _commands(_TENANTS, schedules.app)
 

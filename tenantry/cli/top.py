@@ -1,0 +1,234 @@
+"""`tenantry top`: the tenants of the mesh, live."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tenantry import subjects, tasks
+from tenantry.bus import Bus
+from tenantry.cli import connection, loop, output, standing
+from tenantry.cli.connection import Connection
+from tenantry.cli.options import Output
+from tenantry.cli.standing import Slow, Standing, Standings
+from tenantry.errors import TenantryError
+from tenantry.messages.tallies import TallyColumn
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+COLUMNS = (
+    *("tenant", "rate/s", "limited/s", "errors/s", "running"),
+    *("p50 ms", "p99 ms", "lag", "quota used"),
+)
+_SORTED = {"rate": 1, "limited": 2, "errors": 3, "running": 4, "latency": 6}
+_KEYS: dict[str, TallyColumn] = {
+    "r": "rate",
+    "l": "limited",
+    "e": "errors",
+    "u": "running",
+    "p": "latency",
+}
+_SLOW = 10.0
+"""Seconds between two looks at what costs JetStream something."""
+_SUSPICIOUS = {2: "yellow", 3: "red"}
+
+
+def top(
+    *,
+    sort: Annotated[TallyColumn, Parameter(help="the column that says who is first")] = "rate",
+    limit: Annotated[
+        int, Parameter(alias="-n", validator=Number(gte=1, lte=500), help="tenants at most")
+    ] = 20,
+    tenant: Annotated[str | None, Parameter(help="only this one")] = None,
+    every: Annotated[
+        float, Parameter(validator=Number(gte=0.5, lte=3600), help="seconds between two looks")
+    ] = 2.0,
+    form: Output = "table",
+    at: Connection = connection.DEFAULT,
+) -> None:
+    """Show the tenants of the mesh, the busiest first: live on a terminal, once in a pipe.
+
+    Keys: r, l, e, u and p sort by rate, limited, errors, running and latency
+    (p99); q or Ctrl-C ends it.
+
+    rate/s: messages that routers admit. limited/s: refused because they are
+    over a limit (429). errors/s: refused for another reason, or failed in a
+    handler. running: in the hands of a service. p50, p99: how long handlers
+    took, as the upper bound of a bucket. lag: what waits in the journal,
+    looked at every ten seconds. quota used: of the periods of its plan.
+
+    Rates and latencies are those of the last ten to twenty seconds.
+    """
+    if tenant is not None:
+        subjects.check_tenant(tenant)
+    if form == "json" or not sys.stdout.isatty():
+        found = loop.run(_once(at, sort, limit, tenant))
+        if form == "json":
+            output.json(found)
+        else:
+            output.table(COLUMNS, [_row(each) for each in found.tenants])
+        return
+    loop.run(_live(at, _View(sort, limit, tenant, every)))
+
+
+async def _once(at: Connection, by: TallyColumn, limit: int, tenant: str | None) -> Standings:
+    async with await at.connect("control") as bus:
+        found = await standing.look(bus, by, limit, tenant)
+        names = [each.tenant for each in found.tenants]
+        return standing.with_slow(found, await standing.slow(bus, names))
+
+
+class _View:
+    """What is shown, and what was asked for."""
+
+    def __init__(self, by: TallyColumn, limit: int, tenant: str | None, every: float) -> None:
+        self.by = by
+        self.limit = limit
+        self.tenant = tenant
+        self.every = every
+        self.found: Standings | None = None
+        self.slow: dict[str, Slow] = {}
+        self.why = ""
+        """Why what is shown is old."""
+        self.ended = asyncio.Event()
+        self.again = asyncio.Event()
+
+    def press(self, key: str) -> None:
+        """Somebody has pressed a key."""
+        if key in ("q", "\x03"):
+            self.ended.set()
+        elif key in _KEYS:
+            self.by = _KEYS[key]
+        else:
+            return
+        self.again.set()
+
+    def draw(self) -> RenderableType:
+        """The screen."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        if self.found is None:
+            return Text(self.why or "asking all instances …")
+        found = standing.with_slow(self.found, self.slow)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, name in enumerate(COLUMNS):
+            mark = " ▾" if index == _SORTED[found.by] else ""
+            table.add_column(name + mark, justify="left" if index == 0 else "right", no_wrap=True)
+        for each in found.tenants:
+            cells = [Text(output.text(cell)) for cell in _row(each)]
+            for index, colour in _SUSPICIOUS.items():
+                if (each.limited, each.errors)[index - 2]:
+                    cells[index].stylize(colour)
+            table.add_row(*cells)
+        head = (
+            f"{time.strftime('%H:%M:%S', time.localtime(found.at))}  routers {found.routers}, "
+            f"instances of services {found.instances}, tenants in the last minute {found.known}"
+        )
+        lines = [Text(head), Text("r l e u p sort, q quits", style="dim")]
+        if self.why:
+            lines.append(Text(self.why, style="red"))
+        return Group(*lines, table)
+
+
+async def _live(at: Connection, view: _View) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    async with await at.connect("control") as bus:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, view.press, "q")
+        console = Console()
+        with (
+            _keys(view),
+            Live(view.draw(), console=console, screen=True, auto_refresh=False) as live,
+        ):
+            work = [
+                asyncio.create_task(_follow(bus, view, live)),
+                asyncio.create_task(_follow_slow(bus, view, live)),
+            ]
+            ended = asyncio.create_task(view.ended.wait())
+            done, _ = await asyncio.wait({*work, ended}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (*work, ended):
+                await tasks.end(task)
+        for task in done:
+            task.result()
+
+
+async def _follow(bus: Bus, view: _View, live: Live) -> None:
+    """Look again and again, and at once when another column is asked for."""
+    while True:
+        view.again.clear()
+        try:
+            view.found = await standing.look(bus, view.by, view.limit, view.tenant)
+            view.why = "" if view.found.routers else "no router answers"
+        except TenantryError as error:
+            view.why = output.error_line(error)
+        live.update(view.draw(), refresh=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(view.every):
+                await view.again.wait()
+
+
+async def _follow_slow(bus: Bus, view: _View, live: Live) -> None:
+    """Look rarely at what costs JetStream something, and only for the tenants that are shown."""
+    while True:
+        names = [each.tenant for each in view.found.tenants] if view.found else []
+        with contextlib.suppress(TenantryError):
+            view.slow = await standing.slow(bus, names) if names else {}
+            live.update(view.draw(), refresh=True)
+        await asyncio.sleep(_SLOW if names else 0.2)
+
+
+@contextlib.contextmanager
+def _keys(view: _View) -> Iterator[None]:
+    """Hear each key as it is pressed, and leave the terminal as it was."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+    import tty
+
+    handle = sys.stdin.fileno()
+    before = termios.tcgetattr(handle)
+    event_loop = asyncio.get_running_loop()
+
+    def pressed() -> None:
+        for key in os.read(handle, 64).decode("utf-8", "replace"):
+            view.press(key)
+
+    tty.setcbreak(handle, termios.TCSANOW)
+    event_loop.add_reader(handle, pressed)
+    try:
+        yield
+    finally:
+        event_loop.remove_reader(handle)
+        termios.tcsetattr(handle, termios.TCSANOW, before)
+
+
+def _row(each: Standing) -> tuple[object, ...]:
+    quota = None if each.quota is None else ", ".join(f"{k} {v}" for k, v in each.quota.items())
+    return (
+        each.tenant,
+        f"{each.rate:.1f}",
+        f"{each.limited:.1f}",
+        f"{each.errors:.1f}",
+        each.running,
+        None if each.p50_ms is None else f"{each.p50_ms:g}",
+        None if each.p99_ms is None else f"{each.p99_ms:g}",
+        each.lag,
+        quota,
+    )
