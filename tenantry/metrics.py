@@ -60,7 +60,7 @@ LEASE_MESSAGES = Metric(
     "tenantry.lease.messages",
     "counter",
     "{message}",
-    "Messages' worth of budget that was leased, returned, or charged afterwards",
+    "Messages' worth of budget: leased, returned, on credit, or waited for (parked)",
 )
 TENANT_RATE = Metric(
     "tenantry.tenant.rate",

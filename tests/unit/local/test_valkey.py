@@ -116,6 +116,17 @@ def test_one_that_is_too_old_counts_as_none(nowhere: Path) -> None:
     assert "5.0.1 is too old" in why
 
 
+def test_without_a_client_none_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = valkey.importlib.util.find_spec
+    monkeypatch.setattr(
+        valkey.importlib.util, "find_spec", lambda name: None if name == "redis" else found(name)
+    )
+    assert valkey.choose() == (
+        None,
+        "the package redis is not installed (pip install 'tenantry[local]')",
+    )
+
+
 @pytest.mark.parametrize("name", ["valkey.conf", "url"])
 def test_its_files_are_for_their_owner_alone(tmp_path: Path, name: str) -> None:
     valkey.spec(tmp_path, Path("/bin/true"), host=HOST, port=1)
@@ -147,12 +158,14 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
     assert valkey.shown(url) == shown
 
 
-@pytest.mark.parametrize("url", ["redis://a", "rediss://a:1/0", "unix:///run/redis.sock"])
+@pytest.mark.parametrize("url", ["redis://a", "rediss+cluster://a:1/0", "unix:///run/redis.sock"])
 def test_a_url(url: str) -> None:
     assert valkey.is_url(url)
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://a", "redis://", "", "nats://a"])
+@pytest.mark.parametrize(
+    "url", ["localhost:6379", "http://a", "redis://", "", "nats://a", "redisx://a"]
+)
 def test_no_url(url: str) -> None:
     assert not valkey.is_url(url)
 

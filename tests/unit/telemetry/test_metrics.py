@@ -116,9 +116,9 @@ from tenantry.runtime.tallies import TallyBook
 from tenantry_workers.router.metrics import RouterMetrics
 
 class Leases:
-    up = False
-    calls = {"ok": 5, "failed": 2}
-    messages = {"leased": 70, "returned": 3, "credit": 1}
+    class counters:
+        calls, failures, leased, credit, returned, parked = 7, 2, 70, 1, 3, 4
+    away = True
 
 book = TallyBook()
 for name in ("acme", "acme", "globex"):

@@ -16,22 +16,34 @@ TENANTS = "TENANTRY_METRICS_TENANTS"
 _MOST = 100
 
 
+class Counters(Protocol):
+    """Sums since the start, of a limiter over Redis."""
+
+    calls: int
+    """Round trips."""
+    failures: int
+    """Those that failed or came too late."""
+    leased: int
+    """Messages that Redis has granted ahead."""
+    credit: int
+    """Messages admitted at once and charged afterwards."""
+    returned: int
+    """Grants that went back unused."""
+    parked: int
+    """Messages that had to wait for a grant."""
+
+
 class Leases(Protocol):
-    """What a limiter over Redis tells of itself; all but `up` are sums since the start."""
+    """A limiter over Redis, as far as it is read here."""
 
     @property
-    def up(self) -> bool:
-        """Whether it reaches Redis now."""
+    def away(self) -> bool:
+        """Whether it decides without Redis now."""
         ...
 
     @property
-    def calls(self) -> Mapping[str, int]:
-        """Round trips by how they ended: `ok`, `failed`."""
-        ...
-
-    @property
-    def messages(self) -> Mapping[str, int]:
-        """Messages' worth of budget: `leased`, `returned`, `credit` (charged afterwards)."""
+    def counters(self) -> Counters:
+        """What it has done."""
         ...
 
 
@@ -56,11 +68,9 @@ class RouterMetrics:
             self._forget.append(metrics.observe(metrics.TENANT_RATE, self._rates))
         if (leases := self._leases) is not None:
             self._forget += [
-                metrics.observe(metrics.REDIS_UP, lambda: [(float(leases.up), {})]),
-                metrics.observe(metrics.LEASE_CALLS, lambda: _by(metrics.OUTCOME, leases.calls)),
-                metrics.observe(
-                    metrics.LEASE_MESSAGES, lambda: _by(metrics.LEASE, leases.messages)
-                ),
+                metrics.observe(metrics.REDIS_UP, lambda: [(float(not leases.away), {})]),
+                metrics.observe(metrics.LEASE_CALLS, lambda: _calls(leases.counters)),
+                metrics.observe(metrics.LEASE_MESSAGES, lambda: _messages(leases.counters)),
             ]
 
     def stop(self) -> None:
@@ -82,8 +92,23 @@ class RouterMetrics:
         ]
 
 
-def _by(name: str, counts: Mapping[str, int]) -> Iterable[tuple[float, Attributes]]:
-    return [(count, {name: key}) for key, count in counts.items()]
+def _calls(counts: Counters) -> Iterable[tuple[float, Attributes]]:
+    return [
+        (counts.calls - counts.failures, {metrics.OUTCOME: "ok"}),
+        (counts.failures, {metrics.OUTCOME: "failed"}),
+    ]
+
+
+def _messages(counts: Counters) -> Iterable[tuple[float, Attributes]]:
+    return [
+        (count, {metrics.LEASE: name})
+        for name, count in (
+            ("leased", counts.leased),
+            ("credit", counts.credit),
+            ("returned", counts.returned),
+            ("parked", counts.parked),
+        )
+    ]
 
 
 def _wanted() -> int:
