@@ -41,6 +41,7 @@ _KEYS: dict[str, TallyColumn] = {
 }
 _SLOW = 10.0
 """Seconds between two looks at what costs JetStream something."""
+_NOBODY = "no router answers: does one run, and may its role listen on stats.tenants?"
 _SUSPICIOUS = {2: "yellow", 3: "red"}
 
 
@@ -74,6 +75,8 @@ def top(
         subjects.check_tenant(tenant)
     if form == "json" or not sys.stdout.isatty():
         found = loop.run(_once(at, sort, limit, tenant))
+        if not found.routers:
+            output.note(f"tenantry: {_NOBODY}")
         if form == "json":
             output.json(found)
         else:
@@ -174,7 +177,7 @@ async def _follow(bus: Bus, view: _View, live: Live) -> None:
         view.again.clear()
         try:
             view.found = await standing.look(bus, view.by, view.limit, view.tenant)
-            view.why = "" if view.found.routers else "no router answers"
+            view.why = "" if view.found.routers else _NOBODY
         except TenantryError as error:
             view.why = output.error_line(error)
         live.update(view.draw(), refresh=True)

@@ -122,7 +122,7 @@ def test_ctrl_c_kills_nobody(ended: Ended) -> None:
 
 def test_the_foreground_shows_what_the_children_log(ended: Ended) -> None:
     names = {line.partition(" ")[0] for line in ended.err.splitlines() if " | " in line}
-    assert names == {"nats-server", "tenants", "router", "orders", "ledger"}
+    assert names == {"nats-server", "valkey", "tenants", "router", "orders", "ledger"}
 
 
 def test_a_second_ctrl_c_kills(cli: Cli) -> None:
