@@ -110,7 +110,7 @@ __all__ = [
     "TenantResumed",
     "TenantState",
     "TenantSuspended",
-    "Usage",
     "TenantTally",
+    "Usage",
     "VerifyKey",
 ]

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -33,10 +34,13 @@ from tenantry_workers.router.admission import (
 )
 from tenantry_workers.router.directory import Directory
 from tenantry_workers.router.limits import Limiter, LocalLimiter
+from tenantry_workers.router.metrics import RouterMetrics
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.quotas import Quotas
-from tenantry_workers.router.metrics import RouterMetrics
 from tenantry_workers.router.renewal import Renewal
+
+if TYPE_CHECKING:
+    from tenantry_workers.router.limits.shared import SharedLimiter
 
 GROUP = "router"
 _REPORT = 10.0
@@ -92,7 +96,8 @@ class RouterWorker:
             await control.start()
             telling = Telling(bus, control.service.name, self.instance, routing.tallies)
             await telling.start()
-            metrics = RouterMetrics(routing.verdicts, routing.tallies)
+            shared = None if isinstance(limiter, LocalLimiter) else limiter
+            metrics = RouterMetrics(routing.verdicts, routing.tallies, shared)
             metrics.start()
             stack.callback(metrics.stop)
             edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)
@@ -113,7 +118,9 @@ class RouterWorker:
             routing.report()
         log.info("stopped", instance=self.instance)
 
-    async def _limiter(self, stack: AsyncExitStack, directory: Directory) -> Limiter:
+    async def _limiter(
+        self, stack: AsyncExitStack, directory: Directory
+    ) -> LocalLimiter | SharedLimiter:
         if self._options.redis is None:
             return LocalLimiter(lambda: directory.routers)
         try:
