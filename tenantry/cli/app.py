@@ -78,7 +78,7 @@ _command(
     "tenantry up shop.orders:service          # with one; Ctrl-C stops all",
     "tenantry up -d --replicas 2 shop.orders:service shop.ledger:service",
     "tenantry up -d --port 0 --state /tmp/a   # a second mesh beside the first",
-    "TENANTRY_REDIS=rediss://user:password@host tenantry up   # with a Redis that runs already",
+    "TENANTRY_REDIS=rediss://user:password@host tenantry up",
 )
 _command(_MESH, mesh.down, "tenantry down", "tenantry down --state /tmp/a")
 _command(_MESH, demo.demo, "tenantry demo", "tenantry demo --seconds 60")
@@ -145,7 +145,7 @@ _command(
 _command(
     _TENANTS,
     top.top,
-    "tenantry top                                  # the busiest tenants, live; q ends it",
+    "tenantry top                                  # the busiest, live; q ends it",
     "tenantry top --sort limited -n 5              # who is over a limit",
     "tenantry top --sort latency | head            # once, as a plain table",
     "tenantry top --tenant acme -o json | jq .tenants[0].p99_ms",

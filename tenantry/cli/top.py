@@ -58,7 +58,7 @@ def top(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Show the tenants of the mesh, the busiest first: live on a terminal, once in a pipe.
+    """Show the tenants of the mesh, the busiest first: live, or once in a pipe.
 
     Keys: r, l, e, u and p sort by rate, limited, errors, running and latency
     (p99); q or Ctrl-C ends it.

@@ -134,7 +134,7 @@ class Terminal:
 
     def shows(self, holds: Callable[[str], bool]) -> bool:
         """Whether the terminal soon shows this, from what comes now."""
-        self.shown, end = "", time.monotonic() + 20
+        self.shown, end = "", time.monotonic() + 60
         while time.monotonic() < end:
             if select.select([self._ours], [], [], 0.2)[0]:
                 self.shown += os.read(self._ours, 65_536).decode("utf-8", "replace")

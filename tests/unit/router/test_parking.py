@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from tenantry.bus import Message
+from tenantry.bus import Bus, Message
 from tenantry.messages import Plan
 from tenantry_workers.router.admission import Limited
 from tenantry_workers.router.limits import Decision, Meter
 from tenantry_workers.router.limits.meter import Resume
 from tenantry_workers.router.parking import Parking
+from tenantry_workers.router.quotas import Quotas
+from tenantry_workers.router.scopes import Limits
 
 METER = Meter("default", 1.0, 1)
 YES = Decision(True, METER, 0)
@@ -36,7 +38,7 @@ class Lot:
     def __init__(self) -> None:
         self.limiter = Waiting()
         self.finished: list[str] = []
-        self.parking = Parking(self.limiter, self._finish)
+        self.parking = Parking(self.limiter, Quotas(Bus([])), self._finish)
 
     async def _finish(self, message: Message, limited: Limited) -> None:
         self.finished.append(message.subject)
@@ -45,7 +47,9 @@ class Lot:
 
     def send(self, name: str, tenant: str = "acme", decision: Decision | None = None) -> bool:
         message = Message(_client=None, subject=name)  # type: ignore[arg-type]
-        return self.parking.holds(message, Limited(tenant, Plan(name="p"), (METER,), decision))
+        return self.parking.holds(
+            message, Limited(tenant, Plan(name="p"), Limits((METER,), ()), decision)
+        )
 
     async def go_on(self) -> None:
         for resume in self.limiter.parked:
