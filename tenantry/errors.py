@@ -207,7 +207,7 @@ class Hopeless(Rejection):
 
 
 class RateLimited(Rejection):
-    """The tenant is over its plan's rate.
+    """The tenant is over its plan's rate, or has too much waiting at a service already.
 
     The type is IANA's (https://www.iana.org/assignments/http-problem-types).
     """

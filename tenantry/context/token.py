@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypedDict
 
 import msgspec
 from nacl.exceptions import BadSignatureError
@@ -43,8 +43,38 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     cell: str = ""
     retention: int = 0
     """How long the journal keeps what is done in this context, seconds; 0 for the stream's own."""
+    weight: int = 1
+    """The tenant's share of a busy worker, relative to the others'."""
+    concurrency: int = 0
+    """How many messages of the tenant one service may run at a time; 0 for no bound of its own."""
     issued: float = msgspec.field(name="iat")
     expires: float = msgspec.field(name="exp")
+
+
+class Terms(Protocol):
+    """What a plan says of its tenants' messages, and a context of the plan it was made by."""
+
+    @property
+    def retention(self) -> int: ...
+    @property
+    def weight(self) -> int: ...
+    @property
+    def concurrency(self) -> int: ...
+
+
+class Minted(TypedDict, total=False):
+    """The same as arguments of :meth:`Minter.mint`."""
+
+    retention: int
+    weight: int
+    concurrency: int
+
+
+def terms(of: Terms | None) -> Minted:
+    """What to mint with; nothing for a plan that is gone."""
+    if of is None:
+        return {}
+    return {"retention": of.retention, "weight": of.weight, "concurrency": of.concurrency}
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -80,6 +110,8 @@ class Minter:
         roles: tuple[str, ...] = (),
         cell: str = "",
         retention: int = 0,
+        weight: int = 1,
+        concurrency: int = 0,
         now: float | None = None,
     ) -> str:
         """Sign a context that is valid from `now` for this minter's lifetime."""
@@ -91,6 +123,8 @@ class Minter:
             roles=roles,
             cell=cell,
             retention=retention,
+            weight=weight,
+            concurrency=concurrency,
             issued=issued,
             expires=issued + self._lifetime,
         )
@@ -167,6 +201,8 @@ class KeyRing:
             raise BadContext("the tenant context is malformed or forged") from None
         if not subjects.is_tenant(claims.tenant):
             raise BadContext("the tenant context names no tenant")
+        if claims.weight < 1 or claims.concurrency < 0:
+            raise BadContext("the tenant context has no weight")
         if key.retired is not None and claims.issued > key.retired:
             raise BadContext("the tenant context is signed by a retired key")
         return claims

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context
 from tenantry.context.turn import Turn
 from tenantry.errors import DeadlineExceeded, LaneLost, Rejection, Superseded
+from tenantry.runtime.slots import Slots
 from tenantry.runtime.stored import Incoming, Permanent, StoredMessages
 from tenantry.service.handler import Handler
 from tenantry.wire import trace
@@ -46,45 +46,59 @@ class Result(NamedTuple):
 
 
 class Attempts:
-    """Runs the stored messages of one service in one replica, `concurrency` at a time."""
+    """Runs the stored messages of one service in one replica, as there are slots for them."""
 
-    def __init__(self, stored: StoredMessages, concurrency: int) -> None:
+    def __init__(self, stored: StoredMessages, slots: Slots) -> None:
         self._stored = stored
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = slots
         self._hung: set[asyncio.Task[None]] = set()
 
     async def run(
         self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
     ) -> Result:
         """Try once. The handler runs in a task of its own, so nothing stays for the next."""
-        came = time.perf_counter()
-        async with self._slots:
-            if (queued := self._stored.stats.queued) is not None:
-                queued(time.perf_counter() - came)
-            task = asyncio.create_task(self._stored.handle(handler, message, delivery, turn))
-            try:
-                await asyncio.sleep(0)
-                if not task.done():  # most have ended by now; to wait with a timer costs 10 µs
-                    await asyncio.wait({task}, timeout=handler.timeout + GRACE)
-            except asyncio.CancelledError:
-                task.cancel()
-                await asyncio.wait({task}, timeout=_CUT)
-                self._abandon(task, turn)
-                raise
-            if not task.done():
-                self._abandon(task, turn)
-                log.error("handler hangs and was left", action=handler.name, seq=delivery.seq)
-                return Result(
-                    Outcome.FAILED, DeadlineExceeded(f"{handler.name} hangs and ignores its end")
-                )
+        claims = self._stored.claims(message, delivery)
+        ticket = await self._slots.hold(
+            claims.tenant if claims is not None else "",
+            handler.name,
+            weight=claims.weight if claims is not None else 1,
+            concurrency=claims.concurrency if claims is not None else 0,
+        )
+        try:
+            return await self._try(handler, message, delivery, turn)
+        finally:
+            self._slots.leave(ticket)
+
+    async def _try(
+        self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
+    ) -> Result:
+        task = asyncio.create_task(self._stored.handle(handler, message, delivery, turn))
+        try:
+            await asyncio.sleep(0)
+            if not task.done():  # most have ended by now; to wait with a timer costs 10 µs
+                await asyncio.wait({task}, timeout=handler.timeout + GRACE)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CUT)
+            self._abandon(task, turn)
+            raise
+        if not task.done():
+            self._abandon(task, turn)
+            log.error("handler hangs and was left", action=handler.name, seq=delivery.seq)
+            return Result(
+                Outcome.FAILED, DeadlineExceeded(f"{handler.name} hangs and ignores its end")
+            )
         return _result(task, turn, handler, delivery)
 
     async def reset(
         self, tenant: str, hook: Callable[[Context], Awaitable[None]], turn: Turn
     ) -> None:
         """Run a service's reset hook; raises :class:`Rejection` where it fails."""
-        async with self._slots:
+        ticket = await self._slots.hold(tenant, "reset")
+        try:
             await asyncio.create_task(self._stored.reset(tenant, hook, turn))
+        finally:
+            self._slots.leave(ticket)
 
     def _abandon(self, task: asyncio.Task[None], turn: Turn) -> None:
         """Let a task that ignores its cancellation go on, but let nothing that it does count."""

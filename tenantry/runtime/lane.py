@@ -83,7 +83,8 @@ class Lane:
         self._unordered = Unordered(self)
         self.partition = partition
         self.consumer = Consumer(bus, service.name, partition)
-        self._slots = min(_SLOTS, service.concurrency)
+        self.size = min(_SLOTS, max(2, service.concurrency))
+        """How many messages are in hand at a time."""
         self._tell_lost = lost
         self.tenants = Tenants(self)
         self._alone: set[asyncio.Task[None]] = set()
@@ -140,7 +141,7 @@ class Lane:
         if self._leaving:
             return 0
         if self._missing is None:
-            return self._slots - len(self._live)
+            return self.size - len(self._live)
         pinned = self._pull is not None and self._pull.pin
         return max(self._missing - len(self._live), 0 if pinned else 1)
 
@@ -237,12 +238,12 @@ class Lane:
             self._begin_term()
         only = message.headers.get(headers.ONLY) if message.headers else None
         if name.startswith("_") or seq in self._done or only not in (None, self.service.name):
-            self._aside(self.settle(message))
+            self.aside(self.settle(message))
             return
         handler = self.handlers.get(action)
         if handler is not None and not handler.ordered:
             self.keep(message)
-            self._aside(self._unordered.serve(name, message, handler))
+            self.aside(self._unordered.serve(name, message, handler))
             return
         self.tenants.hold(name, seq, message)
 
@@ -375,7 +376,7 @@ class Lane:
         await self._say(message.reply, NAK + f' {{"delay": {int(delay * 1e9)}}}'.encode())
         self.wake()
 
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside what runs in order."""
         task = asyncio.create_task(work)
         self._alone.add(task)

@@ -3,100 +3,176 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import math
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
 from tenantry import subjects
 from tenantry.bus import Bus, Message
 from tenantry.context.turn import free
-from tenantry.errors import DeadlineExceeded, Rejection, TooLarge, Unavailable
+from tenantry.errors import DeadlineExceeded, HandlerFailed, Rejection, TooLarge, Unavailable
+from tenantry.fairness.breaker import Verdict
+from tenantry.fairness.ticket import Ticket
 from tenantry.messages import Cursor
 from tenantry.rows import Rows
 from tenantry.runtime.runner import Runner
+from tenantry.runtime.slots import Slots
 from tenantry.runtime.tallies import Tally
 from tenantry.service.handler import Handler
 from tenantry.wire import headers, problem, trace
 
-_BACKLOG = 16
-"""Requests that may wait, for each one that may run."""
-
-_REASONS = {"is busy": "overload", "is stopping": "stopping"}
+_FAILURES = frozenset({HandlerFailed.code, DeadlineExceeded.code})
 
 log = structlog.get_logger("tenantry.dispatch")
+
+
+class _TooLate(DeadlineExceeded):
+    """The handler was not called."""
+
+
+class Request:
+    """One request, until it is answered."""
+
+    __slots__ = ("_requests", "handler", "message")
+
+    def __init__(self, requests: Requests, handler: Handler, message: Message) -> None:
+        self._requests = requests
+        self.handler = handler
+        self.message = message
+
+    def left(self) -> float:
+        """Seconds until its asker's deadline."""
+        asked = _asked(self.message.headers or {})
+        return math.inf if asked is None else asked - time.time()
+
+    def start(self, ticket: Ticket) -> None:
+        """It has a slot: it runs in its own task, and so in its own context."""
+        self._requests.run(self, ticket)
+
+    def refuse(self, ticket: Ticket, why: Rejection) -> None:
+        """It has waited in vain."""
+        self._requests.refuse(self, ticket, why)
 
 
 class Requests:
     """The requests to one service in one instance."""
 
-    def __init__(self, bus: Bus, runner: Runner, cursors: Rows[Cursor]) -> None:
+    def __init__(self, bus: Bus, runner: Runner, slots: Slots, cursors: Rows[Cursor]) -> None:
         self._bus = bus
         self._runner = runner
         self._service = runner.service
         self._cursors = cursors
-        self._slots = asyncio.Semaphore(self._service.concurrency)
-        self._limit = self._service.concurrency * (1 + _BACKLOG)
+        self._slots = slots
         self._running: set[asyncio.Task[None]] = set()
+        self._waiting: dict[Ticket, None] = {}
+        self._calm = asyncio.Event()
+        """Set where a task may have been the last one while this instance stops."""
+        self._nobody = contextvars.copy_context()
+        """What begins in another request's place must not begin in its context."""
 
     async def accept(self, handler: Handler, message: Message) -> None:
-        """Take one request; it runs in its own task, and so in its own context."""
-        if len(self._running) >= self._limit:
-            await self._turn_away(handler, message, "is busy")
-            return
-        task = asyncio.create_task(self._finish(handler, message))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _finish(self, handler: Handler, message: Message) -> None:
-        tally = self._runner.stats.began(message.subject.split(".", 2)[1])
+        """Take one request; it runs when it is its tenant's turn."""
+        request = Request(self, handler, message)
+        ticket = self._ticket(request)
         try:
-            await self._answer(handler, message, tally)
+            if self._slots.enter(ticket):
+                self.run(request, ticket)
+            elif ticket.state == "waiting":
+                self._waiting[ticket] = None
+        except Rejection as rejection:
+            await self._turn_away(request, rejection)
+
+    def _ticket(self, request: Request) -> Ticket:
+        """What it may ask for: a weight counts only once the context is verified."""
+        message, name = request.message, request.handler.name
+        if not self._service.platform:
+            tenant = message.subject.split(".", 2)[1]
+            claims = self._runner.claims(tenant, message.headers or {}, time.time())
+            if claims is not None:
+                share = self._slots.share(claims.concurrency)
+                return Ticket(tenant, name, request, weight=claims.weight, concurrency=share)
+        return Ticket("", name, request)
+
+    def run(self, request: Request, ticket: Ticket) -> None:
+        """Run one that has its slot."""
+        self._waiting.pop(ticket, None)
+        self._begin(self._finish(request, ticket))
+
+    def refuse(self, request: Request, ticket: Ticket, why: Rejection) -> None:
+        """Answer one that gets no slot."""
+        self._waiting.pop(ticket, None)
+        self._begin(self._turn_away(request, why))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, context=self._nobody.copy())
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not self._running:
+            self._calm.set()
+
+    async def _finish(self, request: Request, ticket: Ticket) -> None:
+        verdict, stats = Verdict.NEITHER, self._runner.stats
+        tally = stats.began(request.message.subject.split(".", 2)[1])
+        try:
+            verdict = await self._answer(request.handler, request.message, tally)
         except asyncio.CancelledError:
-            await self._turn_away(handler, message, "is stopping")
+            await self._turn_away(request, self._stopping())
             raise
         finally:
-            self._runner.stats.left(tally)
+            stats.left(tally)
+            self._slots.leave(ticket, verdict)
 
-    async def _turn_away(self, handler: Handler, message: Message, why: str) -> None:
-        self._runner.stats.refused[_REASONS[why]] += 1
-        rejection = Unavailable(f"{self._service.name} {why}", retry_after=1.0)
-        parent = trace.extract(message.headers)
-        await self._reject(handler, message, rejection, (parent or trace.new()).trace_id)
+    def _stopping(self) -> Rejection:
+        return Unavailable(f"{self._service.name} is stopping", retry_after=1.0)
 
-    async def _answer(self, handler: Handler, message: Message, tally: Tally) -> None:
-        came = time.perf_counter_ns()
-        async with self._slots:
-            began = time.perf_counter_ns()
-            if (queued := self._runner.stats.queued) is not None:
-                queued((began - came) / 1e9)
-            error = ""
-            with trace.span(
-                f"process {handler.name}",
-                trace.KIND_SERVER,
-                trace.extract(message.headers),
-                {
-                    "messaging.operation.name": "process",
-                    "messaging.operation.type": "process",
-                    "messaging.destination.template": f"request.*.{handler.name}",
-                },
-            ) as span:
-                try:
-                    body = await self._request(handler, message, span.trace)
-                except Exception as failure:  # noqa: BLE001  (an asker always gets an answer)
-                    rejection = self._runner.outward(handler, failure, span.trace.trace_id)
-                    error = rejection.code
-                    span.failed(error)
-                    await self._reject(handler, message, rejection, span.trace.trace_id)
-                else:
-                    error = await self._reply(handler, message, body, span.trace.trace_id)
-            self._runner.stats.ended(handler.name, tally, time.perf_counter_ns() - began, error)
+    async def _turn_away(self, request: Request, rejection: Rejection) -> None:
+        parent = trace.extract(request.message.headers)
+        await self._reject(
+            request.handler, request.message, rejection, (parent or trace.new()).trace_id
+        )
+
+    async def _answer(self, handler: Handler, message: Message, tally: Tally) -> Verdict:
+        began = time.perf_counter_ns()
+        error, verdict = "", Verdict.WORKED
+        with trace.span(
+            f"process {handler.name}",
+            trace.KIND_SERVER,
+            trace.extract(message.headers),
+            {
+                "messaging.operation.name": "process",
+                "messaging.operation.type": "process",
+                "messaging.destination.template": f"request.*.{handler.name}",
+            },
+        ) as span:
+            try:
+                body = await self._request(handler, message, span.trace)
+            except Exception as failure:  # noqa: BLE001  (an asker always gets an answer)
+                rejection = self._runner.outward(handler, failure, span.trace.trace_id)
+                error = rejection.code
+                failed = error in _FAILURES and not isinstance(failure, _TooLate)
+                verdict = Verdict.FAILED if failed else Verdict.NEITHER
+                span.failed(error)
+                await self._reject(handler, message, rejection, span.trace.trace_id)
+            else:
+                error = await self._reply(handler, message, body, span.trace.trace_id)
+                verdict = Verdict.FAILED if error else verdict
+        self._runner.stats.ended(handler.name, tally, time.perf_counter_ns() - began, error)
+        return verdict
 
     async def _request(self, handler: Handler, message: Message, hop: trace.Trace) -> bytes:
         now = time.time()
         incoming = message.headers or {}
         deadline = _deadline(incoming, now, handler.timeout)
         if deadline <= now:
-            raise DeadlineExceeded("the deadline was over before the service could begin")
+            raise _TooLate("the deadline was over before the service could begin")
         context = None
         if not self._service.platform:
             tenant = message.subject.split(".", 2)[1]
@@ -132,16 +208,21 @@ class Requests:
         await self._bus.answer(message, body, headers=fields)
 
     async def drain(self, deadline: float) -> None:
-        """Wait for the requests that run, until `deadline` (loop time), then cut them off."""
-        loop = asyncio.get_running_loop()
-        if self._running:
-            await asyncio.wait(self._running, timeout=max(0.0, deadline - loop.time()))
-        cut = list(self._running)
+        """Wait for the requests that are here, until `deadline` (loop time), then cut them off."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while self._running or self._waiting:
+                    self._calm.clear()
+                    await self._calm.wait()
+        left, cut = list(self._waiting), list(self._running)
+        self._slots.refuse_all(left, self._stopping)
         for task in cut:
             task.cancel()
-        if cut:
-            log.warning("cut off by shutdown", service=self._service.name, requests=len(cut))
-            await asyncio.wait(cut, timeout=1.0)
+        if cut or left:
+            count = len(cut) + len(left)
+            log.warning("cut off by shutdown", service=self._service.name, requests=count)
+        if self._running:
+            await asyncio.wait(self._running, timeout=1.0)
 
 
 def _standing(incoming: dict[str, str] | None) -> dict[str, str] | None:
@@ -153,8 +234,13 @@ def _standing(incoming: dict[str, str] | None) -> dict[str, str] | None:
 
 def _deadline(incoming: dict[str, str], now: float, limit: float) -> float:
     """When to stop: the asker's deadline, at most `limit` seconds from now."""
+    asked = _asked(incoming)
+    return now + limit if asked is None else min(asked, now + limit)
+
+
+def _asked(incoming: dict[str, str]) -> float | None:
+    """The asker's deadline, as a time."""
     try:
-        asked = int(incoming.get(headers.DEADLINE, "")) / 1000
+        return int(incoming.get(headers.DEADLINE, "")) / 1000
     except ValueError:
-        asked = now + limit
-    return min(asked, now + limit)
+        return None

@@ -18,7 +18,7 @@ import structlog
 from tenantry import subjects
 from tenantry.context.context import Context, Mesh, current
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import KeyRing
+from tenantry.context.token import Claims, KeyRing
 from tenantry.errors import (
     BadContext,
     DeadlineExceeded,
@@ -46,6 +46,13 @@ class Runner:
         self.stats = Stats()
         self.resources: Any = None
         self._ring = ring
+
+    def claims(self, tenant: str, incoming: dict[str, str], at: float) -> Claims | None:
+        """Whose a message is, verified; None where it will be refused when it runs."""
+        try:
+            return self._ring.verify(incoming.get(headers.CONTEXT), tenant, at)
+        except BadContext:
+            return None
 
     def context(
         self,

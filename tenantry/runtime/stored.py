@@ -63,6 +63,11 @@ class StoredMessages:
         self._runner = runner
         self._service = runner.service
 
+    def claims(self, message: Incoming, delivery: Delivery) -> Claims | None:
+        """Whose a message is, verified; None where `handle` will refuse it."""
+        tenant = message.subject.split(".", 3)[2]
+        return self._runner.claims(tenant, message.headers or {}, delivery.stored)
+
     async def handle(
         self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
     ) -> None:

@@ -22,6 +22,7 @@ from tenantry.errors import JetStreamError, Rejection, Superseded
 from tenantry.messages import Cursor
 from tenantry.runtime.attempts import Outcome, about
 from tenantry.runtime.behind import Apart, Behind
+from tenantry.runtime.crowding import Crowding, is_new
 from tenantry.runtime.replaying import is_due
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class Tenant(Apart):
     """The sequence of what is being handled, or 0."""
     task: asyncio.Task[None] | None = None
     behind: Behind | None = None
+    turns: int = 0
+    """How many messages have been seen to."""
+    watch: asyncio.Task[None] | None = None
+    crowding: int = 0
+    """What runs while it is being set apart for its backlog, …"""
+    crowded: int = 0
+    """… and since it is: the reader waits for it to end."""
 
 
 class Tenants:
@@ -49,6 +57,7 @@ class Tenants:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._here: dict[str, Tenant] = {}
+        self._crowding = Crowding(lane)
 
     # --- what comes and goes -------------------------------------------------------------------
 
@@ -60,7 +69,11 @@ class Tenants:
         if former := tenant.held.get(seq):
             self._lane.let_go(former)
         self._lane.keep(message)
+        if self._crowding.passes(tenant, seq):
+            self._lane.aside(self._crowding.pass_over(tenant, seq, message))
+            return
         tenant.held[seq] = message
+        self._crowding.look(tenant)
         if tenant.task is None:
             tenant.task = asyncio.create_task(self._serve(tenant))
 
@@ -78,6 +91,9 @@ class Tenants:
 
     def clear(self) -> None:
         """Forget everybody."""
+        for tenant in self._here.values():
+            if tenant.watch is not None:
+                tenant.watch.cancel()
         self._here.clear()
 
     def _of(self, name: str) -> Tenant:
@@ -109,6 +125,8 @@ class Tenants:
         if not self._lane.ready() or not self._wants(name):
             return
         tenant = self._of(name)
+        if tenant.crowding or tenant.crowded:
+            return
         if tenant.behind is None:
             tenant.behind = Behind(self._lane, name, tenant, lambda: self._caught_up(tenant))
         tenant.behind.wake()
@@ -148,8 +166,11 @@ class Tenants:
                     tenant.running = seq
                     try:
                         await self._take(tenant, seq, message)
+                        await self._crowding.ended(tenant, seq)
                     finally:
-                        tenant.running = 0
+                        tenant.running = tenant.crowded = 0
+                        tenant.turns += 1
+                self.look(tenant.name)
         finally:
             tenant.task = None
             self._forget_idle(tenant)
@@ -238,7 +259,8 @@ class Tenants:
         now, turn = time.time(), lane.turn(seq, row=lane.cursors.of(tenant.name))
 
         def apart(row: Cursor) -> Cursor:
-            if row.behind:
+            for_backlog = seq in (tenant.crowding, tenant.crowded) and is_new(row, seq)
+            if row.behind and not for_backlog:
                 return row
             return msgspec.structs.replace(
                 row,

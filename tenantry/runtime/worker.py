@@ -27,6 +27,7 @@ from tenantry.runtime.metrics import ServiceMetrics
 from tenantry.runtime.outbox import Outbox, Renewer
 from tenantry.runtime.requests import Requests
 from tenantry.runtime.runner import Runner
+from tenantry.runtime.slots import Slots
 from tenantry.runtime.stored import StoredMessages
 from tenantry.runtime.telling import Telling
 from tenantry.service.handler import Handler
@@ -113,15 +114,16 @@ class ServiceRun:
         self._cursors = rows.cursors(bus, service.name)
         self._replays = rows.replays(bus, service.name)
         self.runner = Runner(service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer))
-        self._requests = Requests(bus, self.runner, self._cursors)
+        self.slots = Slots(service, self.runner.stats)
+        self._requests = Requests(bus, self.runner, self.slots, self._cursors)
         self._bus = bus
-        self._members = Members(bus, service.name, changed=lambda _: self._lanes.changed())
+        self._members = Members(bus, service.name, changed=lambda _: self._changed())
         self._discovery = Discovery(bus, service, instance, self.runner.stats, about)
         self._lanes = lanes.Lanes(
             bus,
             service,
             instance,
-            Attempts(StoredMessages(self.runner), service.concurrency),
+            Attempts(StoredMessages(self.runner), self.slots),
             self._members,
             self._cursors,
             self._replays,
@@ -150,6 +152,10 @@ class ServiceRun:
         for handler in self.service.handlers.values():
             if handler.kind == "request":
                 self._subscriptions.append(await self._subscribe(handler))
+
+    def _changed(self) -> None:
+        self.slots.replicas = max(1, len(self._members.instances(self.service.name)))
+        self._lanes.changed()
 
     async def _subscribe(self, handler: Handler) -> Subscription:
         async def accept(message: Message) -> None:

@@ -30,9 +30,11 @@ _WORDS = frozenset({"title", "description", "examples"})
 class Service:
     """A named set of actions.
 
-    `concurrency` is how many requests one replica handles at a time, and beside them how many
-    messages of the journal; `retry` how handlers without a policy of their own are tried again. A
-    `platform` service serves the control plane on `platform.<service>.<action>`, without a tenant.
+    `concurrency` is how many messages one replica handles at a time, requests and those of the
+    journal, shared fairly by the tenants; `adaptive` lets a replica run fewer while they take much
+    longer than usual. A handler that asks its own service holds its slot meanwhile. `retry` is how
+    handlers without a policy of their own are tried again. A `platform` service serves the control
+    plane on `platform.<service>.<action>`, without a tenant.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Service:
         version: str = "0.1.0",
         description: str = "",
         concurrency: int = 64,
+        adaptive: bool = False,
         retry: Retry | None = None,
         platform: bool = False,
     ) -> None:
@@ -59,6 +62,7 @@ class Service:
         self.version = version
         self.description = description
         self.concurrency = concurrency
+        self.adaptive = adaptive
         self.retry = retry or Retry()
         self.platform = platform
         self.handlers: dict[str, Handler] = {}

@@ -105,6 +105,25 @@ def test_what_is_minted_is_read_back(
     )
 
 
+def test_a_context_carries_the_tenants_share_of_a_worker() -> None:
+    minter = Minter("k1", SEED)
+    minted = minter.mint("acme", "p", "x", weight=7, concurrency=3, now=NOW)
+    claims = ring_of(minter).verify(minted, "acme", NOW)
+    assert (claims.weight, claims.concurrency) == (7, 3)
+
+
+def test_a_context_from_before_there_were_shares_has_one(ring: KeyRing) -> None:
+    claims = ring.verify(forge(head(), body()), "acme", NOW)
+    assert (claims.weight, claims.concurrency) == (1, 0)
+
+
+@pytest.mark.parametrize("share", [{"weight": 0}, {"weight": -1}, {"concurrency": -1}])
+def test_a_share_that_can_not_be_is_refused(share: dict[str, int]) -> None:
+    minter = Minter("k1", SEED)
+    with pytest.raises(BadContext):
+        ring_of(minter).verify(minter.mint("acme", "p", "x", now=NOW, **share), "acme", NOW)
+
+
 def test_a_context_forged_by_the_rules_of_the_format_verifies(ring: KeyRing) -> None:
     """What the forgeries below rest on: without their one fault they would pass."""
     assert ring.verify(forge(head(), body()), "acme", NOW).plan == "standard"

@@ -21,7 +21,9 @@ MINTER = Minter("k1", b"\1" * 32)
 TRACE = trace.Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 INBOX = "_INBOX.acme.x1.7"
 
-STANDARD = Plan(name="standard", max_body=1000, retention=3600, timeout=20.0)
+STANDARD = Plan(
+    name="standard", max_body=1000, retention=3600, timeout=20.0, weight=3, concurrency=4
+)
 ACTIONS = {
     "orders.place": Known("request", True, 10.0, True),
     "orders.slow": Known("request", True, 90.0, True),

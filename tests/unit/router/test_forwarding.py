@@ -50,6 +50,7 @@ def test_it_carries_a_context_that_verifies(admission: Admission) -> None:
     claims = verified(admit(admission).headers["Tenant-Context"])
     assert (claims.tenant, claims.plan, claims.principal) == ("acme", "standard", "edge")
     assert claims.retention == STANDARD.retention
+    assert (claims.weight, claims.concurrency) == (STANDARD.weight, STANDARD.concurrency)
 
 
 def test_it_carries_the_trace_of_its_admission(admission: Admission) -> None:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tenantry.context.token import REMINT, Minter
+import msgspec
+
+from tenantry.context.token import REMINT, Minter, terms
 from tenantry.errors import (
     BadMessage,
     BadReply,
@@ -114,7 +116,13 @@ class Contexts:
         # Below 0 the clock was set back: what was signed before may look as if from the future.
         if minted is not None and minted.plan is plan and 0 <= now - minted.at < REMINT:
             return minted.token
-        token = self.minter.mint(tenant, plan.name, PRINCIPAL, retention=plan.retention, now=now)
+        token = self.minter.mint(
+            tenant,
+            plan.name,
+            PRINCIPAL,
+            **terms(msgspec.structs.replace(plan, weight=1) if low else plan),
+            now=now,
+        )
         self._minted[key] = _Minted(token, plan, now)
         return token
 

@@ -75,12 +75,17 @@ class Directory:
             raise TenantUnknown("no such tenant", hint="ask who runs this service")
         if tenant.state == "suspended":
             raise TenantSuspended("the tenant is suspended", hint="ask who runs this service")
-        plan = self.plans.get(tenant.plan)
+        plan = self.plan_of(tenant)
         if plan is None:
             raise TenantUnknown(f"the tenant's plan {tenant.plan} does not exist")
-        if tenant.override is not None:
-            plan = self._overridden(tenant, plan, tenant.override)
         return tenant, plan
+
+    def plan_of(self, tenant: Tenant) -> Plan | None:
+        """The plan with the tenant's own limits; None for a plan that does not exist."""
+        plan = self.plans.get(tenant.plan)
+        if plan is None or tenant.override is None:
+            return plan
+        return self._overridden(tenant, plan, tenant.override)
 
     def _overridden(self, tenant: Tenant, plan: Plan, override: Override) -> Plan:
         """The plan with the tenant's own limits; the same object as long as neither changes."""

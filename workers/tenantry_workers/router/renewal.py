@@ -11,7 +11,7 @@ import datetime as dt
 from typing import Any
 
 from tenantry.bus import Bus
-from tenantry.context.token import KeyRing, Minter
+from tenantry.context.token import KeyRing, Minter, terms
 from tenantry.errors import BadContext, TenantUnknown
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.streams import JOURNAL
@@ -51,7 +51,7 @@ class Renewal:
         tenant = self._directory.tenants.get(address.tenant)
         if tenant is None or tenant.state == "deleted":
             raise TenantUnknown("the tenant was deleted")
-        plan = self._directory.plans.get(tenant.plan)
+        plan = self._directory.plan_of(tenant)
         return RenewedContext(
             token=self._minter.mint(
                 tenant.id,
@@ -59,6 +59,6 @@ class Renewal:
                 claims.principal,
                 roles=claims.roles,
                 cell=claims.cell,
-                retention=plan.retention if plan is not None else claims.retention,
+                **terms(plan or claims),
             )
         )

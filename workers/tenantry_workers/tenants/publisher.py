@@ -8,7 +8,7 @@ from typing import Any
 from tenantry import subjects
 from tenantry.bus import Bus, Table
 from tenantry.bus import jetstream as js
-from tenantry.context.token import Minter
+from tenantry.context.token import Minter, terms
 from tenantry.messages import Plan, TenantEvent
 from tenantry.wire import codec, headers, trace
 
@@ -35,7 +35,7 @@ class EventPublisher:
         retention = found.retention if found is not None else 0
         fields = {
             headers.MSG_ID: msg_id,
-            headers.CONTEXT: self._minter.mint(tenant, plan, "platform", retention=retention),
+            headers.CONTEXT: self._minter.mint(tenant, plan, "platform", **terms(found)),
         }
         if retention:
             fields[headers.TTL] = f"{retention}s"

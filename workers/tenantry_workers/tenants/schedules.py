@@ -15,7 +15,7 @@ from tenantry import schedules, subjects
 from tenantry.bus import Bus, Message, Table
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
-from tenantry.context.token import Claims, KeyRing, Minter
+from tenantry.context.token import Claims, KeyRing, Minter, terms
 from tenantry.errors import BadContext, BadSubject, JetStreamError, TooLarge, UnknownKey
 from tenantry.messages import Plan, Tenant
 from tenantry.schedules import Kept
@@ -123,7 +123,7 @@ class DueSchedules:
                 claims.principal,
                 roles=claims.roles,
                 cell=claims.cell,
-                retention=retention,
+                **terms(plan or claims),
             ),
         }
         if retention:

@@ -10,7 +10,7 @@ import tenantry
 from tenantry import subjects
 from tenantry.bus import Table
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import Minter
+from tenantry.context.token import Minter, terms
 from tenantry.errors import BadMessage, Conflict
 from tenantry.messages import (
     EVENT_OF_CHANGE,
@@ -209,7 +209,7 @@ class TenantsService:
                 tenant.plan,
                 ask.principal,
                 roles=ask.roles,
-                retention=plan.retention if plan is not None else 0,
+                **terms(plan),
             )
         )
 
