@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tenantry.cli.app import app
 
     _quiet()
+    output.keep_whole()
     try:
         result = app(
             sys.argv[1:] if arguments is None else list(arguments),

@@ -129,8 +129,8 @@ class _View:
         found = standing.with_slow(self.found, self.slow)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(COLUMNS):
-            mark = " ▾" if index == _SORTED[found.by] else ""
-            table.add_column(name + mark, justify="left" if index == 0 else "right", no_wrap=True)
+            mark = "▾ " if index == _SORTED[found.by] else ""  # in front: a narrow screen cuts
+            table.add_column(mark + name, justify="left" if index == 0 else "right", no_wrap=True)
         for each in found.tenants:
             cells = [Text(output.text(cell)) for cell in _row(each)]
             for index, colour in _SUSPICIOUS.items():
