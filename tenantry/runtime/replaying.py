@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SAVE = 0.5
 _TRIES = 3
 _TOLD = 20
+_LOOK = 0.25
 _FINE = 0.005
 """A pause shorter than this is not made, seconds."""
 _LATE = 0.05
@@ -281,13 +282,15 @@ class Replaying:
         tally.failures = (*tally.failures, message.seq)[:_TOLD]
 
     async def _keep_pace(self) -> None:
-        """Not more than the rate that was asked for."""
+        """Not more than the rate that was asked for; whoever ends it need not wait so long."""
         if not self._replay.rate:
             return
         now = time.monotonic()
         self._due = max(self._due + 1 / self._replay.rate, now - _LATE)
-        if self._due - now > _FINE:
-            await asyncio.sleep(self._due - now)
+        while (left := self._due - time.monotonic()) > _FINE:
+            if self._stopped() or self._is_cancelled():
+                return
+            await asyncio.sleep(min(left, _LOOK))
 
     @property
     def _cursor(self) -> Cursor:
