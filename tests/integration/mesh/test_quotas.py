@@ -141,7 +141,7 @@ async def test_at_80_percent_and_at_the_end_the_tenant_gets_an_event(
         names = [name for name, _ in await events(control, program)]
         return {"quota_warned", "quota_exhausted"} <= set(names) or "quota_exhausted" in names
 
-    await eventually(told)
+    await eventually(told, within=40.0)
     exhausted = dict(await events(control, program))["quota_exhausted"]
     assert (exhausted["quota"], exhausted["used"], exhausted["amount"]) == ("per-day", 10, 10)
 
@@ -156,7 +156,7 @@ async def test_a_warning_comes_before_the_end(limited: Any, control: Bus) -> Non
     async def warned() -> bool:
         return await told() == ["quota_warned"]
 
-    await eventually(warned)
+    await eventually(warned, within=40.0)
 
 
 async def test_two_routers_together_keep_the_quota(own_mesh: Mesh) -> None:

@@ -25,7 +25,7 @@ from tenantry.plans import Window, window_of
 SPAN = 5.0
 """A lease is what the tenant uses in so many seconds."""
 
-_IDLE = 10.0
+_IDLE = 5.0
 _FIRST = 4
 _AGAIN = 1.0
 _PATIENCE = 2.0
@@ -215,9 +215,11 @@ class Quotas:
         task.add_done_callback(self._tasks.discard)
 
     async def _lease(self, tenant: str, known: _Tenant, quotas: Sequence[Quota]) -> None:
+        leased = False
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._change(tenant, known, quotas)
+                leased = True
         except (TimeoutError, Rejection, JetStreamError) as error:
             log.warning("no lease of a quota", tenant=tenant, why=str(error) or "no answer")
             while known.parked:
@@ -225,6 +227,9 @@ class Quotas:
         finally:
             known.asking = False
         self._settle(tenant, known)
+        parts = [known.slices.get(quota.name) for quota in quotas]
+        if leased and any(part and part.left <= 0 < part.unreported for part in parts):
+            self._ask(tenant, known, quotas)  # the last ones, which nothing else would report
 
     def _settle(self, tenant: str, known: _Tenant) -> None:
         """Decide what is parked, as far as it goes; ask again for the rest."""

@@ -235,9 +235,10 @@ async def _chores(
 ) -> None:
     cleaned = time.monotonic()
     while True:
-        await asyncio.sleep(_REPORT)
+        for _ in range(2):
+            await asyncio.sleep(_REPORT / 2)
+            await quotas.give_back()
         routing.report()
-        await quotas.give_back()
         if time.monotonic() - cleaned > _HOUSEKEEPING:
             cleaned = time.monotonic()
             if isinstance(limiter, LocalLimiter):  # what is shared tends to itself

@@ -69,13 +69,13 @@ class QuotaEvents:
             self._wake.clear()
             while self._due:
                 name = next(iter(self._due))
+                del self._due[name]  # before: what changes meanwhile is looked at once more
                 try:
                     await self._look(name)
                 except (Rejection, JetStreamError) as error:
                     log.warning("a quota's event has to wait", tenant=name, why=str(error))
+                    self._due[name] = None
                     await asyncio.sleep(_RETRY)
-                    continue
-                self._due.pop(name, None)
 
     async def _look(self, name: str) -> None:
         tenant, usage = self._tenants.get(name), self._usage.get(name)
