@@ -26,8 +26,6 @@ from tenantry.errors import BadSubject
 PARTITIONS = 16
 """How many partitions the journal has; fixed for the life of a journal (see docs/decisions)."""
 
-MAX_NAME = 63
-
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _NAME = re.compile(r"[a-z](?:[a-z0-9_]{0,61}[a-z0-9])?", re.ASCII)
 _SCHEDULE = re.compile(r"[0-9a-f]{32}", re.ASCII)

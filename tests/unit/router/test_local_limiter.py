@@ -242,3 +242,10 @@ def test_a_thousand_idle_tenants_leave_nothing_behind() -> None:
     assert len(limiter) == 1000
     limiter.forget_idle(1.0)
     assert len(limiter) == 0
+
+
+def test_what_is_parked_is_decided_at_once() -> None:
+    limiter, told = LocalLimiter(), []
+    for _ in range(2):
+        limiter.park("acme", (Meter("default", 0.001, 1),), told.append)
+    assert [decision.allowed for decision in told] == [True, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 from tenantry_workers.router.limits.bucket import ROUNDING, Bucket
@@ -70,8 +71,8 @@ class LocalLimiter:
         return Decision(True, meter, math.floor(ROUNDING - over))
 
     def park(self, tenant: str, meters: Sequence[Meter], resume: Resume) -> None:
-        """Nothing is ever left open here."""
-        raise NotImplementedError
+        """Decide at once: nothing is ever left open here."""
+        resume(self.take(tenant, meters, time.monotonic()))
 
     def forget_idle(self, now: float) -> None:
         """Drop the buckets that are empty: they need none."""
