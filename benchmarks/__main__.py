@@ -1,6 +1,6 @@
 """`make bench`: tenancy against bare nats-py, as ratios of one run.
 
-python -m benchmarks [requests|replay|limits] [--rounds 5] [--seconds 3] [--json FILE]
+python -m benchmarks [requests|replay|limits|flood] [--rounds 5] [--seconds 3] [--json FILE]
                      [--in-flight 64] [--messages 20000]
 
 A routed request against a forwarder and a responder; a replay against an ordered consumer, and
@@ -12,10 +12,8 @@ the operating system charged each process.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import platform
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,40 +28,29 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import limits, replay
+from benchmarks import flood, limits, replay
 from benchmarks.load import Round, measure
-from benchmarks.mesh import mesh, python
-from tenantry.local.server import find_nats_server, free_port
+from benchmarks.mesh import UNLIMITED, mesh, nats_server, python
 
 
 @asynccontextmanager
 async def bare(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]]:
     """A plain server, a forwarder, a responder, and a client of theirs."""
-    port = free_port()
-    config = folder / "bare.conf"
-    config.write_text(f"listen: 127.0.0.1:{port}\n")
-    url = f"nats://127.0.0.1:{port}"
-    with subprocess.Popen(
-        [str(find_nats_server()), "-c", str(config)], stderr=subprocess.DEVNULL
-    ) as server:
-        try:
-            await asyncio.sleep(0.5)
-            async with (
-                python("benchmarks.bare", "forward", url) as forwarder,
-                python("benchmarks.bare", "respond", url) as responder,
-            ):
-                client = await nats.connect(url)
-                pids = {"server": server.pid, "router": forwarder.pid, "worker": responder.pid}
-                yield client, "edge.acme.bench.echo", pids
-                await client.close()
-        finally:
-            server.terminate()
+    async with (
+        nats_server(folder) as (url, server),
+        python("benchmarks.bare", "forward", url) as forwarder,
+        python("benchmarks.bare", "respond", url) as responder,
+    ):
+        client = await nats.connect(url)
+        pids = {"server": server, "router": forwarder.pid, "worker": responder.pid}
+        yield client, "edge.acme.bench.echo", pids
+        await client.close()
 
 
 @asynccontextmanager
 async def routed(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]]:
     """A mesh with one tenant, and a client of its own."""
-    async with mesh(folder, "benchmarks.echo", ("acme",)) as running:
+    async with mesh(folder, "benchmarks.echo", {"acme": UNLIMITED}) as running:
         client = await nats.connect(
             running.url,
             user_credentials=str(running.creds["acme"]),
@@ -128,7 +115,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "part", nargs="?", choices=("requests", "replay", "limits"), help="only this part"
+        "part", nargs="?", choices=("requests", "replay", "limits", "flood"), help="only this part"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a round or window")
@@ -150,6 +137,11 @@ def main() -> None:
         measured = limits.main(options, console)
         limits.report(measured, console)
         saved["limits"] = asdict(measured)
+    if options.part in (None, "flood"):
+        with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
+            floods = uvloop.run(flood.run(options, console, Path(folder)))
+        flood.report(floods, options, console)
+        saved["flood"] = asdict(floods)
     if options.json is not None:
         options.json.write_text(json.dumps(saved, indent=2))
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenantry.bus import Bucket
 from tenantry.control import Control
+from tenantry.local.server import find_nats_server, free_port
 from tenantry.local.state import StateFolder
 from tenantry.messages import Plan
 
 ROOT = Path(__file__).parent.parent
+UNLIMITED = Plan(name="unlimited", rate=1e6, burst=1_000_000)
+"""A plan that is no limit here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,8 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh(folder: Path, module: str, tenants: Sequence[str]) -> AsyncIterator[Mesh]:
-    """One worker of the service in `module`, and tenants whose plan is no limit here."""
+async def mesh(folder: Path, module: str, tenants: Mapping[str, Plan]) -> AsyncIterator[Mesh]:
+    """One worker of the service in `module`, and tenants with their plans."""
     state = StateFolder(folder / module)
     arguments = ("up", "--port", "0", "--state", str(state.path), f"{module}:service")
     async with python("tenantry", *arguments):
@@ -41,11 +45,12 @@ async def mesh(folder: Path, module: str, tenants: Sequence[str]) -> AsyncIterat
             raise RuntimeError("the mesh did not start")
         operator, creds = state.operator / "creds" / "control.creds", {}
         async with await Control.connect(running.url, creds=operator) as control:
-            plan = Plan(name="unlimited", rate=1e6, burst=1_000_000)
-            await Bucket(control.bus, "plans", Plan).put(plan.name, plan)
-            for tenant in tenants:
+            bucket = Bucket(control.bus, "plans", Plan)
+            for plan in {plan.name: plan for plan in tenants.values()}.values():
+                await bucket.put(plan.name, plan)
+            for tenant, plan in tenants.items():
                 creds[tenant] = state.path / f"{tenant}.creds"
-                _, text = await control.create(tenant, plan="unlimited")
+                _, text = await control.create(tenant, plan=plan.name)
                 creds[tenant].write_text(text)
         parts = {"server": "nats", "router": "router", "worker": module.rpartition(".")[2]}
         pids = {
@@ -55,6 +60,20 @@ async def mesh(folder: Path, module: str, tenants: Sequence[str]) -> AsyncIterat
             if part in child.name and child.pid is not None
         }
         yield Mesh(running.url, operator, creds, pids)
+
+
+@asynccontextmanager
+async def nats_server(folder: Path) -> AsyncIterator[tuple[str, int]]:
+    """A plain server with JetStream that lets anybody in: its URL and process id."""
+    port, config = free_port(), folder / "bare.conf"
+    config.write_text(f'listen: 127.0.0.1:{port}\njetstream {{ store_dir: "{folder / "bare"}" }}\n')
+    command = (str(find_nats_server()), "-c", str(config))
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            await asyncio.sleep(0.5)
+            yield f"nats://127.0.0.1:{port}", server.pid
+        finally:
+            server.terminate()
 
 
 @asynccontextmanager

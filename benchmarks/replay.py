@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.history import BODY
-from benchmarks.mesh import Mesh, ask, mesh, python
+from benchmarks.mesh import UNLIMITED, Mesh, ask, mesh, python
 from tenantry import subjects
 from tenantry.bus import Bus
 from tenantry.cli.replay import RATE
@@ -55,7 +55,9 @@ class Results:
 async def run(options: argparse.Namespace, console: Console, folder: Path) -> Results:
     """All rounds; the first of each kind is a warm-up and not counted."""
     results = Results()
-    async with mesh(folder, "benchmarks.history", (_TENANT, *_OTHERS)) as running:
+    async with mesh(
+        folder, "benchmarks.history", dict.fromkeys((_TENANT, *_OTHERS), UNLIMITED)
+    ) as running:
         results.live_cpu = await _fill(running, options.messages)
         control = await Control.connect(running.url, creds=running.control)
         async with control:
