@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from nats.aio.msg import Msg as Message
-
+from tenantry.bus.message import Message
 from tenantry.errors import NotAllowed, Rejection, Unavailable
 
 Settle = Callable[[Message | Rejection], None]
@@ -33,13 +31,13 @@ class Calls:
         """Nobody waits any more."""
         self._open.pop(token, None)
 
-    async def answered(self, message: Message) -> None:
+    def answered(self, message: Message) -> None:
         """Pass an answer on; NATS's own 503 means that nobody listens."""
         entry = self._open.get(message.subject.rpartition(".")[2])
         if entry is None:
             return
         subject, settle = entry
-        headers: dict[Any, str] | None = message.headers
+        headers = message.headers
         if headers and not message.data and headers.get("Status") == "503":
             settle(Unavailable(f"nobody serves {subject} now"))
         else:

@@ -3,48 +3,140 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from tenantry.bus.message import Message
+from tenantry.bus.protocol import Splitter, publication
+
+_CHOKED = 1 << 22
+"""Bytes sent and not yet taken in by the server from which on nothing more is taken in here."""
 
 log = structlog.get_logger("tenantry.bus")
 
 
 class NatsClient(Client):
-    """nats-py's client without four of its traps (seen in 2.16.0).
+    """nats-py's client with a quicker way for messages, and without three of its traps (2.16.0).
 
-    A header block that is not text, which any tenant's program can send, ends its reading for good.
     Its read loop ends, without a word and for good, at the PONG for a flush that was cancelled or
     timed out meanwhile: the connection stays open and hears nothing any more. It writes a PING
     before what waits to be written: a drain would lose what comes between PONG and UNSUB. And where
     something waits to be written when the connection is lost, it fails while it closes, half way:
     nobody is told, subscriptions and socket stay behind.
+
+    Once connected, what comes is split here as it comes: a message goes straight to the callback of
+    its subscription, everything else to nats-py's read loop. What is sent in one turn of the event
+    loop is written at once at its end.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inline: dict[int, Callable[[Message], None]] = {}
+        self._splitter = Splitter(self._deliver, lambda _: None)
+        self._to_write = False
+        self._draining: asyncio.Task[None] | None = None
+        self.choked = False
+        """Whether the server does not take in what is sent as quickly as it comes."""
+
+    # --- receiving -----------------------------------------------------------------------------
+
+    def hasten(self) -> None:
+        """Split what comes from now on before nats-py's read loop has it.
+
+        Call it when connected, before anything is subscribed to.
+        """
+        reader = getattr(self._transport, "_io_reader", None)
+        if isinstance(reader, asyncio.StreamReader):  # a WebSocket has its own frames
+            self._splitter = Splitter(self._deliver, reader.feed_data)
+            reader.feed_data = self._splitter.feed  # type: ignore[assignment,method-assign]
+
+    async def listen(
+        self, subject: str, queue: str, callback: Callable[[Message], None]
+    ) -> Subscription:
+        """Subscribe with a callback that is called as the message comes, and must not raise."""
+        self._inline[self._sid + 1] = callback  # it may come before `subscribe` returns
+        return await self.subscribe(subject, queue=queue)
+
+    def _deliver(self, sid: int, subject: bytes, reply: bytes, data: bytes, block: bytes) -> None:
+        subscription = self._subs.get(sid)
+        if subscription is None:
+            return
+        message = Message(
+            subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), data, block
+        )
+        if (callback := self._inline.get(sid)) is not None:
+            callback(message)
+        else:
+            _queue(subscription, message)
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        self._deliver(sid, subject, reply, data, headers or b"")
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._inline.pop(sid, None)
+
+    # --- sending -------------------------------------------------------------------------------
+
+    def send(
+        self, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
+    ) -> None:
+        """Publish; raises as :func:`publication` does, and `ConnectionClosedError`."""
+        if self._status == Client.CLOSED:
+            raise nats.errors.ConnectionClosedError
+        data = publication(subject, payload, reply, headers, self._max_payload)
+        self._pending.append(data)
+        self._pending_data_size += len(data)
+        if not self._to_write:
+            self._to_write = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        self._to_write = False
+        if not self._pending or self._transport is None:
+            return
+        pending, self._pending, self._pending_data_size = self._pending, [], 0
+        with contextlib.suppress(OSError, RuntimeError):  # lost: reading tells of it
+            self._transport.write(b"".join(pending))
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.transport.get_write_buffer_size() > _CHOKED:
+            self._choke(writer)
+
+    def _choke(self, writer: asyncio.StreamWriter) -> None:
+        """Take in no more until the server has taken what is sent: it would grow without bound."""
+        if self._draining is None:
+            self.choked = True
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            self._draining = asyncio.create_task(self._drained(writer))
+
+    async def _drained(self, writer: asyncio.StreamWriter) -> None:
+        try:
+            await writer.drain()
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+        except (OSError, RuntimeError):
+            pass
+        finally:
+            self.choked, self._draining = False, None
+
+    async def taken(self) -> None:
+        """Return when the server takes in what is sent, or is lost."""
+        if self._draining is not None:
+            await asyncio.wait({self._draining})
+
+    # --- life ----------------------------------------------------------------------------------
 
     def when_deaf(self, tell: Callable[[], None]) -> None:
         """Call `tell` when reading ends, for whatever reason."""
         if self._reading_task is not None:
             self._reading_task.add_done_callback(lambda _: tell())
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """As nats-py does it, but a name is looked at once: it looks at each letter, each time."""
-        fields = {}
-        for line in raw.split(b"\r\n"):
-            name, colon, value = line.partition(b":")
-            if colon and (key := _header_name(name)) is not None:
-                fields[key] = value.strip().decode("utf-8", "replace")
-        return fields
-
-    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        try:
-            return await super()._process_headers(headers)
-        except Exception:  # noqa: BLE001  (whatever it stumbles over, the next message counts)
-            return None
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         if self._pending and self._transport is not None:
@@ -71,20 +163,14 @@ class NatsClient(Client):
             await super()._close(status, do_cbs)
 
 
-@functools.lru_cache(maxsize=1024)
-def _header_name(raw: bytes) -> str | None:
-    """The name of a header; None for one that can't be."""
-    try:
-        name = raw.strip().decode("ascii")
-    except UnicodeDecodeError:
-        return None
-    return None if any(letter.isspace() for letter in name) else name
-
-
-def size(payload: bytes, headers: Mapping[str, str]) -> int:
-    """How many bytes the server counts: `NATS/1.0`, a line for each header, an empty one, body."""
-    text = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
-    return len(payload) + text + 12
+def _queue(subscription: Subscription, message: Message) -> None:
+    """Leave it to the subscription's own task, unless that is far behind."""
+    if subscription._pending_size + len(message.data) > subscription._pending_bytes_limit:  # noqa: SLF001
+        log.error("message dropped", subject=message.subject, why="its callback is too slow")
+        return
+    with contextlib.suppress(asyncio.QueueFull):
+        subscription._pending_queue.put_nowait(message)  # type: ignore[arg-type]  # noqa: SLF001
+        subscription._pending_size += len(message.data)  # noqa: SLF001
 
 
 def reason(error: BaseException | None) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.msg import Msg as Message
 
 from tenantry.bus.calls import Calls
-from tenantry.bus.client import NatsClient, reason, size
+from tenantry.bus.client import NatsClient, reason
 from tenantry.bus.link import Link
-from tenantry.bus.subscription import Callback, Subscription
+from tenantry.bus.message import Message
+from tenantry.bus.subscription import Callback, Listener, Subscription
 from tenantry.errors import (
     BadMessage,
     BadSubject,
@@ -88,8 +88,12 @@ class Bus:
         if inbox is None:
             inbox = _inbox_of(Path(creds)) if creds else "_INBOX"
         bus = cls(urls, creds=creds, name=name, inbox=inbox, patience=patience)
-        await bus._link.connect()
-        await bus.subscribe(f"{bus.inbox}.*", bus._calls.answered)
+        try:
+            await bus._link.connect()
+            await bus.listen(f"{bus.inbox}.*", bus._calls.answered)
+        except BaseException:
+            await bus.close()  # cancelled on the way: nobody else would
+            raise
         return bus
 
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -144,13 +148,35 @@ class Bus:
         limit, :class:`BadSubject`, and :class:`BadMessage` for a header that NATS can't carry.
         """
         client = self._link.alive() or await self._link.wait()
-        if headers and (total := size(payload, headers)) > client.max_payload:
-            # nats-py counts the body alone, and the server hangs up on what is over.
-            raise TooLarge(f"with its headers the message has {total} bytes, more than NATS takes")
+        self._send(client, subject, payload, headers, reply)
+        if client.choked:
+            await client.taken()
+
+    def post(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        reply: str = "",
+    ) -> bool:
+        """Publish at once; False while the connection is lost. Raises as :meth:`publish` does."""
+        client = self._link.alive()
+        if client is None:
+            return False
+        self._send(client, subject, payload, headers, reply)
+        return True
+
+    @staticmethod
+    def _send(
+        client: NatsClient, subject: str, payload: bytes, headers: dict[str, str] | None, reply: str
+    ) -> None:
         try:
-            await client.publish(subject, payload, reply, headers)
+            client.send(subject, payload, reply, headers)
         except nats.errors.MaxPayloadError:
-            raise TooLarge(f"the body has {len(payload)} bytes, more than NATS takes") from None
+            raise TooLarge(
+                f"the body has {len(payload)} bytes, with its headers more than NATS takes"
+            ) from None
         except nats.errors.BadSubjectError:
             raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None
         except nats.errors.BadHeaderError as error:
@@ -283,7 +309,16 @@ class Bus:
         Callbacks of one subscription run one after another: start a task for long work.
         Raises :class:`BadSubject`, and :class:`Unavailable` when NATS stays away.
         """
-        subscription = Subscription(self, subject, queue, callback)
+        return await self._subscribe(Subscription(self, subject, queue, callback))
+
+    async def listen(self, subject: str, listener: Listener, *, queue: str = "") -> Subscription:
+        """Subscribe with a plain function, called while nothing else is read: it must be quick.
+
+        Raises as :meth:`subscribe` does.
+        """
+        return await self._subscribe(Subscription(self, subject, queue, listener=listener))
+
+    async def _subscribe(self, subscription: Subscription) -> Subscription:
         client = self._link.alive() or await self._link.wait()
         self._subscriptions.append(subscription)
         try:
@@ -291,7 +326,7 @@ class Bus:
             await self.unless_lost(client.flush())
         except nats.errors.BadSubjectError:
             self.forget(subscription)  # else no connection would ever be laid again
-            raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None
+            raise BadSubject(f"NATS refuses the subject {subscription.subject[:200]!r}") from None
         except (nats.errors.Error, OSError):
             pass  # it is in the list: the next connection lays it
         return subscription

@@ -174,6 +174,7 @@ class Link:
             closed_cb=functools.partial(self._closed, client),
             error_cb=self._error,
         )
+        client.hasten()
         client.when_deaf(functools.partial(self._deaf, client))
         await self._lay(client)
         await client.flush()

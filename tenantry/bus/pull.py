@@ -68,7 +68,7 @@ class Pull:
 
     async def start(self) -> None:
         """Begin to read."""
-        self._subscription = await self._bus.subscribe(f"{self._reply}.*", self._on_message)
+        self._subscription = await self._bus.listen(f"{self._reply}.*", self._on_message)
         self._forget = self._bus.on_reconnect(self._reset)
         self._task = asyncio.create_task(self._run())
 
@@ -169,8 +169,8 @@ class Pull:
             self._sent.pop(name, None)
             raise
 
-    async def _on_message(self, message: Message) -> None:
-        headers: dict[Any, str] = message.headers or {}
+    def _on_message(self, message: Message) -> None:
+        headers = message.headers or {}
         if "Status" in headers and message.subject.startswith(self._reply):
             self._on_status(message.subject.rpartition(".")[2], headers)
             return
@@ -190,7 +190,7 @@ class Pull:
         if self._room() - expected >= max(expected, 1):
             self._wake.set()
 
-    def _on_status(self, name: str, headers: dict[Any, str]) -> None:
+    def _on_status(self, name: str, headers: dict[str, str]) -> None:
         """A pull has ended: its time is over, or the server refused it."""
         status = headers["Status"]
         if status == "100":

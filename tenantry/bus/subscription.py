@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import structlog
-from nats.aio.msg import Msg as Message
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from tenantry.bus.client import NatsClient
+from tenantry.bus.message import Message
 
 Callback = Callable[[Message], Awaitable[None]]
+Listener = Callable[[Message], None]
 
 log = structlog.get_logger("tenantry.bus")
 
@@ -30,13 +31,21 @@ class Owner(Protocol):
 
 
 class Subscription:
-    """Made by :meth:`tenantry.bus.Bus.subscribe`."""
+    """Made by :meth:`tenantry.bus.Bus.subscribe` and :meth:`tenantry.bus.Bus.listen`."""
 
-    def __init__(self, bus: Owner, subject: str, queue: str, callback: Callback) -> None:
+    def __init__(
+        self,
+        bus: Owner,
+        subject: str,
+        queue: str,
+        callback: Callback | None = None,
+        listener: Listener | None = None,
+    ) -> None:
         self.subject = subject
         self.queue = queue
         self._bus = bus
         self._callback = callback
+        self._listener = listener
         self._laid: NatsSubscription | None = None
         self._stopped = False
 
@@ -44,16 +53,26 @@ class Subscription:
         """Subscribe on this client, unless it was stopped meanwhile."""
         if self._stopped:
             return
-        laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)
+        if self._listener is not None:
+            laid = await client.listen(self.subject, self.queue, self._heard)
+        else:
+            laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)  # type: ignore[arg-type]
         if self._stopped:
             await laid.unsubscribe()
         else:
             self._laid = laid
 
+    def _heard(self, message: Message) -> None:
+        """What a listener raises must not end the reading of everybody else's messages."""
+        try:
+            self._listener(message)  # type: ignore[misc]
+        except Exception:
+            log.exception("callback failed", subject=self.subject)
+
     async def _guarded(self, message: Message) -> None:
         """nats-py ends a subscription silently when its callback raises CancelledError."""
         try:
-            await self._callback(message)
+            await self._callback(message)  # type: ignore[misc]
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

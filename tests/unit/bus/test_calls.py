@@ -187,7 +187,7 @@ async def test_what_is_no_inbox_is_not_answered(bus: Bus, reply: str) -> None:
     """The server checks nobody's permissions for a reply: answered blindly, this would write."""
     heard, subject = Heard(), fresh()
     await bus.subscribe(reply or fresh(), heard)
-    asked = Message(_client=None, subject=subject, reply=reply)  # type: ignore[arg-type]
+    asked = Message(subject, reply, b"")
     assert not await bus.answer(asked, b"forged")
     await bus.publish(heard_subject := reply or fresh(), b"allowed")
     if reply:
@@ -197,6 +197,6 @@ async def test_what_is_no_inbox_is_not_answered(bus: Bus, reply: str) -> None:
 async def test_an_answer_that_is_too_large_is_told_so_that_the_asker_hears_of_it(
     bus: Bus,
 ) -> None:
-    asked = Message(_client=None, subject="x", reply="_INBOX.x")  # type: ignore[arg-type]
+    asked = Message("x", "_INBOX.x", b"")
     with pytest.raises(TooLarge):
         await bus.answer(asked, b"x" * 9_000_000)

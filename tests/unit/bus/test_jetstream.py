@@ -37,7 +37,7 @@ async def name(bus: Bus) -> str:
     ],
 )
 def test_an_ack_subject_is_read_in_each_of_its_forms(reply: str) -> None:
-    message = Message(_client=None, subject="x", reply=reply)  # type: ignore[arg-type]
+    message = Message("x", reply, b"")
     delivery = Delivery.of(message)
     assert (delivery.attempt, delivery.seq, delivery.pending) == (3, 17, 42)
     assert delivery.stored == pytest.approx(1700000000.1234567, abs=1e-6)
@@ -46,7 +46,7 @@ def test_an_ack_subject_is_read_in_each_of_its_forms(reply: str) -> None:
 @pytest.mark.parametrize("reply", ["", "$JS.ACK.x", "_INBOX.a.b"])
 def test_what_is_no_ack_subject_is_a_mistake(reply: str) -> None:
     with pytest.raises(ValueError, match="not enough values"):
-        Delivery.of(Message(_client=None, subject="x", reply=reply))  # type: ignore[arg-type]
+        Delivery.of(Message("x", reply, b""))
 
 
 # publishing

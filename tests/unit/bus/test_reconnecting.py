@@ -193,7 +193,7 @@ async def test_a_publish_waits_no_longer_than_its_patience(frail: Station) -> No
 async def test_an_answer_that_nobody_can_get_is_given_up(frail: Station) -> None:
     bus = await frail.connect(patience=0.1)
     await lose(frail, bus)
-    asked = Message(_client=None, subject="x", reply="_INBOX.x")  # type: ignore[arg-type]
+    asked = Message("x", "_INBOX.x", b"")
     assert not await bus.answer(asked, b"late")
 
 

@@ -46,7 +46,7 @@ class Lot:
             raise RuntimeError("no")
 
     def send(self, name: str, tenant: str = "acme", decision: Decision | None = None) -> bool:
-        message = Message(_client=None, subject=name)  # type: ignore[arg-type]
+        message = Message(name, "", b"")
         return self.parking.holds(
             message, Limited(tenant, Plan(name="p"), Limits((METER,), ()), decision)
         )

@@ -1,0 +1,109 @@
+"""NATS's client protocol where messages are many: `MSG` and `HMSG` in, `PUB` and `HPUB` out.
+
+nats-py tries up to seven regular expressions on each line, copies what is left of its buffer for
+each message and wakes a task for it: 11 µs of the 18 µs that its bare forwarder takes. The rest of
+the protocol is left to nats-py.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+
+import nats.errors
+
+Deliver = Callable[[int, bytes, bytes, bytes, bytes], None]
+"""Subscription id, subject, reply, body, header block."""
+
+_BAD_LETTER = re.compile(r"[ \t\r\n]").search
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_NEWLINES = str.maketrans({"\r": " ", "\n": " "})
+
+
+class Splitter:
+    """Splits the bytes of one connection into messages and whole lines of anything else."""
+
+    def __init__(self, deliver: Deliver, other: Callable[[bytes], None]) -> None:
+        self._deliver = deliver
+        self._other = other
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come; a message is delivered as soon as its last byte is there."""
+        if self._parts:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        at, self._need = 0, 0
+        while (end := data.find(b"\r\n", at)) >= 0:
+            if data.startswith(b"HMSG ", at):
+                subject, sid, *reply, head, total = data[at + 5 : end].split()
+                body = end + 2 + int(head)
+            elif data.startswith(b"MSG ", at):
+                subject, sid, *reply, total = data[at + 4 : end].split()
+                body = end + 2
+            else:
+                self._other(data[at : end + 2])
+                at = end + 2
+                continue
+            stop = end + 2 + int(total)
+            if len(data) < stop + 2:
+                self._need = stop + 2 - at
+                break
+            self._deliver(
+                int(sid), subject, reply[0] if reply else b"", data[body:stop], data[end + 2 : body]
+            )
+            at = stop + 2
+        if at < len(data):
+            self._parts.append(data[at:] if at else data)
+            self._have = len(data) - at
+
+
+def publication(
+    subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None, most: int
+) -> bytes:
+    """The bytes that publish a message.
+
+    Raises nats-py's `BadSubjectError` and `BadHeaderError`, and `MaxPayloadError` for more than
+    `most` bytes with the headers: nats-py counts the body alone, and the server hangs up on the
+    rest. Nothing in a subject or header can end its line.
+    """
+    if not subject or _BAD_LETTER(subject) or (reply and _BAD_LETTER(reply)):
+        raise nats.errors.BadSubjectError
+    to = f"{subject} {reply} " if reply else f"{subject} "
+    if not headers:
+        if len(payload) > most:
+            raise nats.errors.MaxPayloadError
+        return b"PUB %b%d\r\n%b\r\n" % (to.encode(), len(payload), payload)
+    block = header_block(headers)
+    total = len(block) + len(payload)
+    if total > most:
+        raise nats.errors.MaxPayloadError
+    return b"HPUB %b%d %d\r\n%b%b\r\n" % (to.encode(), len(block), total, block, payload)
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Headers as they go over the wire (ADR-4); a line break in a value becomes a space."""
+    lines = ["NATS/1.0"]
+    for name, value in headers.items():
+        if _known(name):
+            lines.append(f"{name}: {value}")
+    text = "\r\n".join(lines)
+    breaks = len(lines) - 1
+    if text.count("\n") != breaks or text.count("\r") != breaks:
+        return header_block({name: value.translate(_NEWLINES) for name, value in headers.items()})
+    return text.encode() + b"\r\n\r\n"
+
+
+@functools.lru_cache(maxsize=1024)
+def _known(name: str) -> bool:
+    """Whether this may be a header's name; an empty one is passed over, as nats-py does."""
+    if name and not _NAME(name):
+        raise nats.errors.BadHeaderError(name)
+    return bool(name)
