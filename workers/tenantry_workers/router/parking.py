@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
-from tenantry import tasks
 from tenantry.bus import Message
 from tenantry_workers.router.admission import Limited
 from tenantry_workers.router.limits import Decision, Limiter
 from tenantry_workers.router.quotas import Quotas, Verdict
 
-Finish = Callable[[Message, Limited], Awaitable[None]]
+Finish = Callable[[Message, Limited], None]
 
 log = structlog.get_logger("tenantry.router")
 
 
 class Parking:
-    """Keeps each tenant's order; one task finishes what may go on."""
+    """Keeps each tenant's order."""
 
     def __init__(self, limiter: Limiter, quotas: Quotas, finish: Finish) -> None:
         self._limiter = limiter
         self._quotas = quotas
         self._finish = finish
-        self._ready: deque[tuple[Message, Limited]] = deque()
-        self._more = asyncio.Event()
         self._behind: dict[str, int] = {}
-        """How many messages of a tenant are parked, or ready and not finished."""
+        """How many messages of a tenant are parked."""
         self._due: dict[str, float] = {}
         """When the last message of a tenant goes on that is held up, loop time."""
         self._empty = asyncio.Event()
         self._empty.set()
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._work())
 
     def holds(self, message: Message, limited: Limited) -> bool:
         """Whether the message has to wait: then it is taken over."""
@@ -82,33 +77,20 @@ class Parking:
             self._loop.call_at(due, self._go_on, message, limited)
 
     def _go_on(self, message: Message, limited: Limited) -> None:
-        self._ready.append((message, limited))
-        self._more.set()
-
-    async def _work(self) -> None:
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._ready:
-                message, limited = self._ready.popleft()
-                try:
-                    await self._finish(message, limited)
-                except Exception:  # as for a subscription's callback: it must not end the others
-                    log.exception("message not forwarded", subject=message.subject)
-                self._left(limited.tenant)
-            if not self._behind:
-                self._empty.set()
+        try:
+            self._finish(message, limited)
+        except Exception:  # as for a subscription's callback: it must not end the others
+            log.exception("message not forwarded", subject=message.subject)
+        self._left(limited.tenant)
 
     def _left(self, tenant: str) -> None:
         self._behind[tenant] -= 1
         if not self._behind[tenant]:
             del self._behind[tenant]
             self._due.pop(tenant, None)
+        if not self._behind:
+            self._empty.set()
 
     async def drain(self) -> None:
         """Return when nothing waits any more."""
         await self._empty.wait()
-
-    async def stop(self) -> None:
-        """End its task."""
-        await tasks.end(self._task)

@@ -100,7 +100,7 @@ class RouterWorker:
             metrics = RouterMetrics(routing.verdicts, routing.tallies, shared)
             metrics.start()
             stack.callback(metrics.stop)
-            edge = await bus.subscribe("edge.>", routing.route, queue=GROUP)
+            edge = await bus.listen("edge.>", routing.route, queue=GROUP)
             beat = Heartbeat(bus, [control.alive])
             await beat.start()
             chores = asyncio.create_task(_chores(routing, admission, limiter, contexts, quotas))
@@ -138,7 +138,7 @@ class RouterWorker:
 
 
 class Routing:
-    """What happens to each message of the edge; its callback runs inline, without a task.
+    """What happens to each message of the edge, at once and without a task.
 
     Only what the limiter can't tell at once is put aside, so that it holds up nobody else.
     """
@@ -151,22 +151,25 @@ class Routing:
         self._admission = admission
         self._reported: Counter[str] = Counter()
         self._parking = Parking(limiter, quotas, self._finish)
+        self._late: set[asyncio.Task[None]] = set()
 
-    async def route(self, message: Message) -> None:
+    def route(self, message: Message) -> None:
         """Forward one message once, or reject it; now, or when its limits are known."""
         limited = self._admission.limit(message.subject)
         if not self._parking.holds(message, limited):
-            await self._finish(message, limited)
+            self._finish(message, limited)
 
     async def drain(self) -> None:
         """Return when all that has come is forwarded or rejected."""
         await self._parking.drain()
+        if self._late:
+            await asyncio.wait(self._late)
 
     async def stop(self) -> None:
         """Finish no more."""
-        await self._parking.stop()
+        await tasks.end(*self._late)
 
-    async def _finish(self, message: Message, limited: Limited) -> None:
+    def _finish(self, message: Message, limited: Limited) -> None:
         headers = message.headers or {}
         with trace.span(
             "admit",
@@ -183,27 +186,41 @@ class Routing:
                     span.trace,
                     limited,
                 )
-                await self._bus.publish(
-                    admitted.subject, message.data, headers=admitted.headers, reply=message.reply
-                )
+                self._send(admitted.subject, message.data, admitted.headers, message.reply)
             except Ignored:
                 self.verdicts["ignored"] += 1
             except Rejection as rejection:
                 self.verdicts[rejection.code] += 1
                 self.tallies.refused(limited.tenant, rejection.code)
                 span.failed(rejection.code)
-                await self._reject(message, rejection, span.trace.trace_id)
+                self._reject(message, rejection, span.trace.trace_id)
             else:
                 self.verdicts["admitted"] += 1
                 self.tallies.admitted(limited.tenant)
 
-    async def _reject(self, message: Message, rejection: Rejection, trace_id: str) -> None:
+    def _reject(self, message: Message, rejection: Rejection, trace_id: str) -> None:
         if not may_answer(message.subject, message.reply):
             return
         fields, body = problem.dump(rejection, trace_id)
         if isinstance(rejection, RateLimited):
             fields |= rate_fields(rejection)
-        await self._bus.answer(message, body, headers=fields)
+        self._send(message.reply, body, fields, "")
+
+    def _send(self, subject: str, body: bytes, headers: dict[str, str], reply: str) -> None:
+        """Publish now, or soon where the connection was lost a moment ago."""
+        if self._bus.post(subject, body, headers=headers, reply=reply):
+            return
+        late = asyncio.create_task(self._send_late(subject, body, headers, reply))
+        self._late.add(late)
+        late.add_done_callback(self._late.discard)
+
+    async def _send_late(
+        self, subject: str, body: bytes, headers: dict[str, str], reply: str
+    ) -> None:
+        try:
+            await self._bus.publish(subject, body, headers=headers, reply=reply)
+        except Rejection as rejection:
+            log.warning("message lost", subject=subject, why=str(rejection))
 
     def report(self) -> None:
         """Log what has been refused since the last time: counts, so a flood does not flood us."""
