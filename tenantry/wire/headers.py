@@ -88,5 +88,8 @@ def find(headers: Mapping[str, str], name: str) -> str | None:
     """The value of `name`, whatever its case."""
     if (value := headers.get(name)) is not None:
         return value
-    lower = name.lower()
-    return next((value for key, value in headers.items() if key.lower() == lower), None)
+    size, lower = len(name), name.lower()
+    for key, found in headers.items():
+        if len(key) == size and key.lower() == lower:
+            return found
+    return None

@@ -82,17 +82,17 @@ class Limited(NamedTuple):
     @property
     def delay(self) -> float:
         """How long a quota between soft and hard holds it up, seconds."""
-        slow = [each for each in self._between if each.quota.between == "slow"]
+        if self.verdict is None:
+            return 0.0
+        slow = [each for each in self.verdict.between if each.quota.between == "slow"]
         return max(map(_slowness, slow), default=0.0)
 
     @property
     def low(self) -> bool:
         """Whether a quota between soft and hard takes its weight."""
-        return any(each.quota.between == "low" for each in self._between)
-
-    @property
-    def _between(self) -> tuple[Standing, ...]:
-        return self.verdict.between if self.verdict is not None else ()
+        return self.verdict is not None and any(
+            each.quota.between == "low" for each in self.verdict.between
+        )
 
 
 class _Minted(NamedTuple):
