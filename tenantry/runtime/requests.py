@@ -75,7 +75,7 @@ class Requests:
         self._nobody = contextvars.copy_context()
         """What begins in another request's place must not begin in its context."""
 
-    async def accept(self, handler: Handler, message: Message) -> None:
+    def accept(self, handler: Handler, message: Message) -> None:
         """Take one request; it runs when it is its tenant's turn."""
         request = Request(self, handler, message)
         ticket = self._ticket(request)
@@ -85,7 +85,7 @@ class Requests:
             elif ticket.state == "waiting":
                 self._waiting[ticket] = None
         except Rejection as rejection:
-            await self._turn_away(request, rejection)
+            self._begin(self._turn_away(request, rejection))
 
     def _ticket(self, request: Request) -> Ticket:
         """What it may ask for: a weight counts only once the context is verified."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -14,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from tenantry import rows, subjects
-from tenantry.bus import Bus, Message, Subscription
+from tenantry.bus import Bus, Subscription
 from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
 from tenantry.runtime import lanes, registry
@@ -158,12 +159,11 @@ class ServiceRun:
         self._lanes.changed()
 
     async def _subscribe(self, handler: Handler) -> Subscription:
-        async def accept(message: Message) -> None:
-            await self._requests.accept(handler, message)
-
         place = subjects.platform if self.service.platform else subjects.requests
-        return await self._bus.subscribe(
-            place(self.service.name, handler.action), accept, queue=self.service.name
+        return await self._bus.listen(
+            place(self.service.name, handler.action),
+            functools.partial(self._requests.accept, handler),
+            queue=self.service.name,
         )
 
     async def stop(self, deadline: float) -> None:
