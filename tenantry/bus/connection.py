@@ -204,6 +204,14 @@ class Bus:
             return False
         return True
 
+    def answer_now(
+        self, message: Message, payload: bytes, *, headers: dict[str, str] | None = None
+    ) -> bool:
+        """The same at once; False also while the connection is lost: then :meth:`answer` waits."""
+        return message.reply.startswith(_INBOXES) and self.post(
+            message.reply, payload, headers=headers
+        )
+
     async def begin(
         self, subject: str, payload: bytes = b"", *, headers: dict[str, str] | None = None
     ) -> asyncio.Future[Message]:

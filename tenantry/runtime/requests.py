@@ -14,6 +14,7 @@ import structlog
 
 from tenantry import subjects
 from tenantry.bus import Bus, Message
+from tenantry.context.context import Context
 from tenantry.context.turn import free
 from tenantry.errors import DeadlineExceeded, HandlerFailed, Rejection, TooLarge, Unavailable
 from tenantry.fairness.breaker import Verdict
@@ -35,15 +36,31 @@ class _TooLate(DeadlineExceeded):
     """The handler was not called."""
 
 
+class Endpoint:
+    """A handler of requests, with what the span of each of them says."""
+
+    __slots__ = ("attributes", "handler", "span")
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.span = f"process {handler.name}"
+        self.attributes = {
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.template": f"request.*.{handler.name}",
+        }
+
+
 class Request:
     """One request, until it is answered."""
 
-    __slots__ = ("_requests", "handler", "message")
+    __slots__ = ("_requests", "endpoint", "message", "tenant")
 
-    def __init__(self, requests: Requests, handler: Handler, message: Message) -> None:
+    def __init__(self, requests: Requests, endpoint: Endpoint, message: Message) -> None:
         self._requests = requests
-        self.handler = handler
+        self.endpoint = endpoint
         self.message = message
+        self.tenant = message.subject.split(".", 2)[1]
 
     def left(self) -> float:
         """Seconds until its asker's deadline."""
@@ -68,31 +85,31 @@ class Requests:
         self._service = runner.service
         self._cursors = cursors
         self._slots = slots
-        self._running: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[Request, asyncio.Task[None]] = {}
         self._waiting: dict[Ticket, None] = {}
         self._calm = asyncio.Event()
         """Set where a task may have been the last one while this instance stops."""
         self._nobody = contextvars.copy_context()
         """What begins in another request's place must not begin in its context."""
 
-    def accept(self, handler: Handler, message: Message) -> None:
+    def accept(self, endpoint: Endpoint, message: Message) -> None:
         """Take one request; it runs when it is its tenant's turn."""
-        request = Request(self, handler, message)
+        request = Request(self, endpoint, message)
         ticket = self._ticket(request)
         try:
             if self._slots.enter(ticket):
-                self.run(request, ticket)
+                self._begin(request, self._finish(request, ticket))
             elif ticket.state == "waiting":
                 self._waiting[ticket] = None
         except Rejection as rejection:
-            self._begin(self._turn_away(request, rejection))
+            self._begin(request, self._turn_away(request, rejection))
 
     def _ticket(self, request: Request) -> Ticket:
         """What it may ask for: a weight counts only once the context is verified."""
-        message, name = request.message, request.handler.name
+        tenant, name = request.tenant, request.endpoint.handler.name
         if not self._service.platform:
-            tenant = message.subject.split(".", 2)[1]
-            claims = self._runner.claims(tenant, message.headers or {}, time.time())
+            claims = self._runner.claims(tenant, request.message.headers or {}, time.time())
             if claims is not None:
                 share = self._slots.share(claims.concurrency)
                 return Ticket(tenant, name, request, weight=claims.weight, concurrency=share)
@@ -101,110 +118,111 @@ class Requests:
     def run(self, request: Request, ticket: Ticket) -> None:
         """Run one that has its slot."""
         self._waiting.pop(ticket, None)
-        self._begin(self._finish(request, ticket))
+        self._begin(request, self._finish(request, ticket))
 
     def refuse(self, request: Request, ticket: Ticket, why: Rejection) -> None:
         """Answer one that gets no slot."""
         self._waiting.pop(ticket, None)
-        self._begin(self._turn_away(request, why))
+        self._begin(request, self._turn_away(request, why))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, context=self._nobody.copy())
-        self._running.add(task)
-        task.add_done_callback(self._ended)
+    def _begin(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
+        self._running[request] = self._loop.create_task(work, context=self._nobody.copy())
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    def _ended(self, request: Request) -> None:
+        self._running.pop(request, None)
         if not self._running:
             self._calm.set()
 
     async def _finish(self, request: Request, ticket: Ticket) -> None:
         verdict, stats = Verdict.NEITHER, self._runner.stats
-        tally = stats.began(request.message.subject.split(".", 2)[1])
+        tally = stats.began(request.tenant)
         try:
-            verdict = await self._answer(request.handler, request.message, tally)
+            verdict = await self._answer(request, tally)
         except asyncio.CancelledError:
-            await self._turn_away(request, self._stopping())
+            await self._reject(request, self._stopping())
             raise
         finally:
             stats.left(tally)
             self._slots.leave(ticket, verdict)
+            self._ended(request)
 
     def _stopping(self) -> Rejection:
         return Unavailable(f"{self._service.name} is stopping", retry_after=1.0)
 
     async def _turn_away(self, request: Request, rejection: Rejection) -> None:
-        parent = trace.extract(request.message.headers)
-        await self._reject(
-            request.handler, request.message, rejection, (parent or trace.new()).trace_id
-        )
+        try:
+            await self._reject(request, rejection)
+        finally:
+            self._ended(request)
 
-    async def _answer(self, handler: Handler, message: Message, tally: Tally) -> Verdict:
-        began = time.perf_counter_ns()
+    async def _answer(self, request: Request, tally: Tally) -> Verdict:
+        began, endpoint, handler = (
+            time.perf_counter_ns(),
+            request.endpoint,
+            request.endpoint.handler,
+        )
         error, verdict = "", Verdict.WORKED
-        with trace.span(
-            f"process {handler.name}",
-            trace.KIND_SERVER,
-            trace.extract(message.headers),
-            {
-                "messaging.operation.name": "process",
-                "messaging.operation.type": "process",
-                "messaging.destination.template": f"request.*.{handler.name}",
-            },
-        ) as span:
+        parent = trace.extract(request.message.headers)
+        with trace.span(endpoint.span, trace.KIND_SERVER, parent, endpoint.attributes) as span:
+            hop = span.trace
             try:
-                body = await self._request(handler, message, span.trace)
+                context, body, budget = self._prepare(request, hop)
+                answer = await self._runner.run(handler, context, body, budget, hop.trace_id)
             except Exception as failure:  # noqa: BLE001  (an asker always gets an answer)
-                rejection = self._runner.outward(handler, failure, span.trace.trace_id)
+                rejection = self._runner.outward(handler, failure, hop.trace_id)
                 error = rejection.code
                 failed = error in _FAILURES and not isinstance(failure, _TooLate)
                 verdict = Verdict.FAILED if failed else Verdict.NEITHER
                 span.failed(error)
-                await self._reject(handler, message, rejection, span.trace.trace_id)
+                await self._reject(request, rejection, hop.trace_id)
             else:
-                error = await self._reply(handler, message, body, span.trace.trace_id)
+                error = await self._reply(request, answer, hop.trace_id)
                 verdict = Verdict.FAILED if error else verdict
         self._runner.stats.ended(handler.name, tally, time.perf_counter_ns() - began, error)
         return verdict
 
-    async def _request(self, handler: Handler, message: Message, hop: trace.Trace) -> bytes:
-        now = time.time()
+    def _prepare(self, request: Request, hop: trace.Trace) -> tuple[Context | None, Any, float]:
+        """The context, the body and how many seconds there are; raises what is wrong with it."""
+        now, handler, message = time.time(), request.endpoint.handler, request.message
         incoming = message.headers or {}
         deadline = _deadline(incoming, now, handler.timeout)
         if deadline <= now:
             raise _TooLate("the deadline was over before the service could begin")
         context = None
         if not self._service.platform:
-            tenant = message.subject.split(".", 2)[1]
             context = self._runner.context(
-                subjects.Address(tenant, handler.service, handler.action),
+                subjects.Address(request.tenant, handler.service, handler.action),
                 incoming,
                 hop,
                 now,
-                turn=free(self._cursors.of(tenant).generation),
+                turn=free(self._cursors.of(request.tenant).generation),
                 message_id=incoming.get(headers.MSG_ID) or f"request:{hop.span_id}",
                 deadline=deadline,
             )
-        body = handler.decode(message.data)
-        return await self._runner.run(handler, context, body, deadline - now, hop.trace_id)
+        return context, handler.decode(message.data), deadline - now
 
-    async def _reply(self, handler: Handler, message: Message, body: bytes, trace_id: str) -> str:
+    async def _reply(self, request: Request, body: bytes, trace_id: str) -> str:
         """Send the answer; returns the code of the error that was sent in its place, if any."""
+        message = request.message
+        fields = _standing(message.headers)
         try:
-            await self._bus.answer(message, body, headers=_standing(message.headers))
+            if not self._bus.answer_now(message, body, headers=fields):
+                await self._bus.answer(message, body, headers=fields)
         except TooLarge as large:
-            failed = self._runner.failed(handler, trace_id, large)
-            await self._reject(handler, message, failed, trace_id)
+            failed = self._runner.failed(request.endpoint.handler, trace_id, large)
+            await self._reject(request, failed, trace_id)
             return failed.code
         return ""
 
-    async def _reject(
-        self, handler: Handler, message: Message, rejection: Rejection, trace_id: str
-    ) -> None:
+    async def _reject(self, request: Request, rejection: Rejection, trace_id: str = "") -> None:
+        message = request.message
+        if not trace_id:
+            trace_id = (trace.extract(message.headers) or trace.new()).trace_id
         try:
             fields, body = problem.dump(rejection, trace_id)
         except Exception as error:  # noqa: BLE001  (a member that JSON can't carry)
-            fields, body = problem.dump(self._runner.failed(handler, trace_id, error), trace_id)
+            failed = self._runner.failed(request.endpoint.handler, trace_id, error)
+            fields, body = problem.dump(failed, trace_id)
         await self._bus.answer(message, body, headers=fields)
 
     async def drain(self, deadline: float) -> None:
@@ -214,7 +232,7 @@ class Requests:
                 while self._running or self._waiting:
                     self._calm.clear()
                     await self._calm.wait()
-        left, cut = list(self._waiting), list(self._running)
+        left, cut = list(self._waiting), list(self._running.values())
         self._slots.refuse_all(left, self._stopping)
         for task in cut:
             task.cancel()
@@ -222,7 +240,7 @@ class Requests:
             count = len(cut) + len(left)
             log.warning("cut off by shutdown", service=self._service.name, requests=count)
         if self._running:
-            await asyncio.wait(self._running, timeout=1.0)
+            await asyncio.wait(self._running.values(), timeout=1.0)
 
 
 def _standing(incoming: dict[str, str] | None) -> dict[str, str] | None:

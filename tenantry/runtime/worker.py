@@ -26,7 +26,7 @@ from tenantry.runtime.members import Heartbeat, Members
 from tenantry.runtime.mesh import WorkerMesh
 from tenantry.runtime.metrics import ServiceMetrics
 from tenantry.runtime.outbox import Outbox, Renewer
-from tenantry.runtime.requests import Requests
+from tenantry.runtime.requests import Endpoint, Requests
 from tenantry.runtime.runner import Runner
 from tenantry.runtime.slots import Slots
 from tenantry.runtime.stored import StoredMessages
@@ -162,7 +162,7 @@ class ServiceRun:
         place = subjects.platform if self.service.platform else subjects.requests
         return await self._bus.listen(
             place(self.service.name, handler.action),
-            functools.partial(self._requests.accept, handler),
+            functools.partial(self._requests.accept, Endpoint(handler)),
             queue=self.service.name,
         )
 
