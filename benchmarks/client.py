@@ -64,6 +64,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """Answers by code; `none` for those that did not come in time."""
     histogram: str
     """Of the good answers."""
+    steady: int
+    """Good answers in the second half of the time."""
     behind: int
     """Messages that the generator itself sent too late."""
 
@@ -110,6 +112,8 @@ class _Flow:
     behind: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
     histogram: HdrHistogram = field(default_factory=lambda: HdrHistogram(1, HIGHEST, 3))
+    steady: int = 0
+    half: float = 0.0
     until: float = 0.0
     last: float = 0.0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,6 +141,7 @@ class _Flow:
         self.outcomes[code] = self.outcomes.get(code, 0) + 1
         if code == "200":
             self.histogram.record_value(min(HIGHEST, max(1, int((now - due) * 1e6))))
+            self.steady += self.half <= now < self.until
         if self.stream.in_flight and now < self.until:
             await self.send(now)
         elif not self.due and now >= self.until:
@@ -145,7 +150,7 @@ class _Flow:
     async def run(self, seconds: float, patience: float) -> Answers:
         """Send for so long, then wait for what is under way."""
         begin = time.perf_counter()
-        self.until = begin + seconds
+        self.half, self.until = begin + seconds / 2, begin + seconds
         if self.stream.in_flight:
             for _ in range(self.stream.in_flight):
                 await self.send(time.perf_counter())
@@ -164,6 +169,7 @@ class _Flow:
             seconds=max(seconds, self.last - begin),
             outcomes=self.outcomes,
             histogram=self.histogram.encode().decode(),
+            steady=self.steady,
             behind=self.behind,
         )
 

@@ -137,10 +137,12 @@ async def _shares(
     parts = {name: 1 + number for number, name in enumerate(_EQUAL)}
     scale = _SHARED * 1.5 / sum(parts.values())
     asked = [streams(name, part * scale + 200.0) for name, part in parts.items()]
-    got = [each.good for each in (await load.run(3 * options.seconds, *asked)).streams]
+    got = [each.steady for each in (await load.run(3 * options.seconds, *asked)).streams]
     results.jain = sum(got) ** 2 / (len(got) * sum(each**2 for each in got))
     asked = [streams(name, _SHARED / 2) for name in _WEIGHTED]
-    done = {each.name: each.good for each in (await load.run(3 * options.seconds, *asked)).streams}
+    done = {
+        each.name: each.steady for each in (await load.run(3 * options.seconds, *asked)).streams
+    }
     total, weights = sum(done.values()), sum(_WEIGHTED.values())
     shares = {name: weight / weights for name, weight in _WEIGHTED.items()}
     results.share = max(abs(done[n] / total - share) / share for n, share in shares.items())
