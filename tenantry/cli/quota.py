@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from tenantry import subjects
 from tenantry.bus import Bucket
-from tenantry.cli import connection, loop, output
+from tenantry.cli import connection, levels, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
 from tenantry.errors import NotFound
-from tenantry.messages import Count, Empty, Plan, PlanList, Quota, Tenant, TenantRef, Usage
+from tenantry.messages import Count, Empty, Plan, PlanList, Quota, Rate, Tenant, TenantRef, Usage
 from tenantry.plans import effective, window_of
 
 
@@ -30,6 +32,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int | None = None
     """In the hands of routers: used soon, or given back."""
     left: int | None = None
+    """Of a rate's burst: messages that could come at once now; None where no router answers."""
     window: str | None = None
     resets: float | None = None
     """Seconds since the epoch."""
@@ -41,15 +44,21 @@ def quota(
 ) -> None:
     """Show every limit of a tenant: what is used, what is left, when it begins anew.
 
-    Rates and bodies have nothing to use up. Of a quota, `reserved` is in the
-    hands of routers: used within seconds, or given back. Used lags by what they
-    have not told yet, at most ten seconds.
+    Of a quota, `reserved` is in the hands of routers: used within seconds, or
+    given back. `used` is what they have told: a message is in it 5 to 10 seconds
+    after it came at the latest.
+
+    Of a burst, `left` is how many messages could come at once now, as the routers
+    that answer know it. Where they share rates: by what Redis said when it was
+    last asked, less than a second ago for a tenant that sends. Else: the sum of
+    each one's own part. A router that has heard nothing of a tenant lately takes
+    its burst for full.
     """
     subjects.check_tenant(tenant)
-    record, plan, usage = loop.run(_look(at, tenant))
+    record, plan, usage, left = loop.run(_look(at, tenant))
     now = time.time()
     own = effective(plan, record.override, now)
-    limits = [*_fixed(own), *(_standing(each, usage, now) for each in own.quotas)]
+    limits = [*_fixed(own, left), *(_standing(each, usage, now) for each in own.quotas)]
     if form == "json":
         about = {"tenant": tenant, "plan": plan.name, "override": own is not plan}
         output.json(about | {"limits": limits})
@@ -61,7 +70,7 @@ def quota(
     )
 
 
-async def _look(at: Connection, name: str) -> tuple[Tenant, Plan, Usage]:
+async def _look(at: Connection, name: str) -> tuple[Tenant, Plan, Usage, dict[str, float]]:
     async with control(at) as mesh:
         tenant = await mesh.call("show", TenantRef(id=name), Tenant)
         plans = (await mesh.call("plans", Empty(), PlanList)).plans
@@ -69,26 +78,29 @@ async def _look(at: Connection, name: str) -> tuple[Tenant, Plan, Usage]:
         if plan is None:
             raise NotFound(f"the plan {tenant.plan} of {name} is gone")
         entry = await Bucket(mesh.bus, "usage", Usage).get(name)
-        return tenant, plan, entry.value if entry is not None else Usage()
+        usage = entry.value if entry is not None else Usage()
+        return tenant, plan, usage, await levels.of(mesh.bus, name)
 
 
-def _fixed(plan: Plan) -> list[Limit]:
-    """What has nothing to use up."""
-    shadow = "shadow" if plan.shadow else ""
-    found = [
-        Limit(name="rate", kind="messages a second", limit=plan.rate, state=shadow),
-        Limit(name="burst", kind="messages at once", limit=plan.burst, state=shadow),
-    ]
+def _fixed(plan: Plan, left: Mapping[str, float]) -> list[Limit]:
+    """What does not begin anew at some time; `left` is what is left of each rate's burst."""
+    found = _rate("rate", "burst", plan, left.get(""))
     for rate in plan.rates:
-        state = "shadow" if rate.shadow else ""
-        found += [
-            Limit(name=rate.scope, kind="messages a second", limit=rate.rate, state=state),
-            Limit(name=rate.scope, kind="messages at once", limit=rate.burst, state=state),
-        ]
+        found += _rate(rate.scope, rate.scope, rate, left.get(rate.scope))
     if plan.concurrency:
         found.append(Limit(name="concurrency", kind="at once in a service", limit=plan.concurrency))
     found.append(Limit(name="body", kind="bytes", limit=plan.max_body))
     return found
+
+
+def _rate(name: str, burst: str, rate: Plan | Rate, left: float | None) -> list[Limit]:
+    state = "shadow" if rate.shadow else ""
+    rest = None if left is None else math.floor(left)
+    empty = state or ("refuses" if rest == 0 else "")
+    return [
+        Limit(name=name, kind="messages a second", limit=rate.rate, state=state),
+        Limit(name=burst, kind="messages at once", limit=rate.burst, left=rest, state=empty),
+    ]
 
 
 def _standing(quota: Quota, usage: Usage, now: float) -> Limit:

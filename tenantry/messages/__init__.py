@@ -35,7 +35,7 @@ from tenantry.messages.plans import (
 )
 from tenantry.messages.problems import Problem
 from tenantry.messages.replays import UNDER_WAY, Replay, ReplayState
-from tenantry.messages.tallies import Tallies, TallyAsk, TenantTally
+from tenantry.messages.tallies import RateLevel, Tallies, TallyAsk, TenantTally
 from tenantry.messages.tenants import (
     CreateTenant,
     Credential,
@@ -84,6 +84,7 @@ __all__ = [
     "QuotaExhausted",
     "QuotaWarned",
     "Rate",
+    "RateLevel",
     "Redrive",
     "RenewContext",
     "RenewedContext",

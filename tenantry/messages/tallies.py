@@ -26,6 +26,8 @@ class TallyAsk(Message, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=500)] = 20
     tenants: Annotated[tuple[TenantId, ...], Meta(max_length=500)] = ()
     """… or these, whatever they do."""
+    levels: bool = False
+    """Whether routers shall also tell what is left of these tenants' rates."""
 
 
 class TenantTally(Message, frozen=True, kw_only=True):
@@ -54,6 +56,17 @@ class TenantTally(Message, frozen=True, kw_only=True):
     """Messages of the last ten to twenty seconds by how long a handler took (`LATENCIES`)."""
 
 
+class RateLevel(Message, frozen=True, kw_only=True):
+    """What is left of a rate's burst now, as one router knows it."""
+
+    scope: str = ""
+    """A service or action; empty for the plan's own rate."""
+    left: float
+    """Messages that could come at once."""
+    shared: bool = False
+    """Whether that is what all routers have together, or this one's own part."""
+
+
 class Tallies(Message, frozen=True, kw_only=True):
     """The answer of one instance to :class:`TallyAsk`."""
 
@@ -63,3 +76,5 @@ class Tallies(Message, frozen=True, kw_only=True):
     known: int = 0
     """How many tenants it has counted within the last minute."""
     tenants: tuple[TenantTally, ...] = ()
+    levels: dict[str, tuple[RateLevel, ...]] = field(default_factory=dict)
+    """By tenant, from the general to the specific."""

@@ -6,9 +6,11 @@ a tenant does is nobody else's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tenantry.bus import Bus, Message, Subscription
 from tenantry.errors import Rejection
-from tenantry.messages import Tallies, TallyAsk
+from tenantry.messages import RateLevel, Tallies, TallyAsk
 from tenantry.operator.roles import TALLIES
 from tenantry.runtime.tallies import TallyBook
 from tenantry.wire import codec, problem
@@ -17,13 +19,21 @@ _decode = codec.Decoder(TallyAsk)
 
 
 class Telling:
-    """Answers for one book of one instance."""
+    """Answers for one book of one instance; `levels` tells what is left of a tenant's rates."""
 
-    def __init__(self, bus: Bus, service: str, instance: str, book: TallyBook) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        service: str,
+        instance: str,
+        book: TallyBook,
+        levels: Callable[[str], tuple[RateLevel, ...]] | None = None,
+    ) -> None:
         self._bus = bus
         self._service = service
         self._instance = instance
         self._book = book
+        self._levels = levels
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
@@ -45,6 +55,15 @@ class Telling:
         book = self._book
         found = book.of(ask.tenants) if ask.tenants else await book.first(ask.by, ask.limit)
         told = Tallies(
-            service=self._service, instance=self._instance, known=len(book), tenants=tuple(found)
+            service=self._service,
+            instance=self._instance,
+            known=len(book),
+            tenants=tuple(found),
+            levels=self._told(ask) if ask.levels else {},
         )
         await self._bus.answer(message, codec.encode(told))
+
+    def _told(self, ask: TallyAsk) -> dict[str, tuple[RateLevel, ...]]:
+        if self._levels is None:
+            return {}
+        return {name: self._levels(name) for name in ask.tenants}

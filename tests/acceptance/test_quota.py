@@ -16,7 +16,7 @@ concurrency = 3
 
 [[metered.rates]]
 scope = "orders.place"
-rate = 0.5
+rate = 0.01
 burst = 10
 shadow = true
 
@@ -61,6 +61,18 @@ def test_a_quota_tells_used_left_and_what_holds(mesh: Cli, metered: str) -> None
     error = mesh.fails("request", metered, "orders.place", '{"sku": "A-1"}')
     assert error.startswith("quota_exceeded: the 6 messages that the plan allows in a day are used")
     soon(lambda: standing() == (6, 4, 6, "refuses"))
+
+
+def test_of_a_burst_it_tells_what_is_left_now(mesh: Cli, metered: str) -> None:
+    def left() -> int:
+        shown = mesh.ok("quota", metered, "-o", "json").json["limits"]
+        bursts = [each for each in shown if each["kind"] == "messages at once"]
+        assert bursts[0]["left"] <= 100
+        return int(bursts[1]["left"])
+
+    before = left()
+    mesh("request", metered, "orders.place", '{"sku": "A-1"}')
+    assert left() < before <= 10
 
 
 def test_a_table_has_a_line_each(mesh: Cli, metered: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from tenantry.bus import Bus
-from tenantry.messages import Tallies, TenantTally
+from tenantry.messages import Rate, RateLevel, Tallies, TenantTally
 from tests.mesh import Mesh, Program, eventually
 
 
@@ -87,3 +87,27 @@ async def test_a_service_may_not_ask(mesh: Mesh, acme: Program) -> None:
     for role in ("service", "router"):
         async with await mesh.insider(role) as bus:
             assert await told(bus) == {}
+
+
+async def test_a_router_tells_what_is_left_of_a_tenant_s_rates(mesh: Mesh, control: Bus) -> None:
+    rate = Rate(scope="notes.texts", rate=0.001, burst=5)
+    plan = await mesh.plan("leveled", rate=0.001, burst=100, rates=(rate,))
+    async with mesh.program(plan=plan) as program:
+        before = await _levels(control, program.id)
+        await program.client.request("notes.texts")
+        after = await _levels(control, program.id)
+    assert [level.scope for level in after] == ["", "notes.texts"]
+    assert [round(was.left - now.left) for was, now in zip(before, after, strict=True)] == [1, 1]
+    assert after[1].left < 5
+
+
+async def test_levels_are_told_only_where_asked_for(control: Bus, acme: Program) -> None:
+    assert (await told(control, tenants=[acme.id]))["router"].levels == {}
+
+
+async def test_of_who_is_no_tenant_there_are_none(control: Bus) -> None:
+    assert await _levels(control, "nobody-here") == ()
+
+
+async def _levels(control: Bus, tenant: str) -> tuple[RateLevel, ...]:
+    return (await told(control, tenants=[tenant], levels=True))["router"].levels[tenant]

@@ -177,6 +177,49 @@ async def test_what_was_not_used_goes_back(routers: Routers) -> None:
     assert (row.leased, row.used) == (10, 10)
 
 
+async def trickle(routers: Routers, quota: Quota, count: int = 5) -> None:
+    """A burst, then a message every three seconds: never idle, never in need of a lease."""
+    await asyncio.gather(*(routers.send(quota) for _ in range(200)))
+    await routers.all[0].quiet()
+    for _ in range(count):
+        routers.clock.now += 3
+        await routers.send(quota)
+        await routers.all[0].quiet()
+
+
+async def trickle_on(routers: Routers, quota: Quota) -> None:
+    for _ in range(3):
+        routers.clock.now += 3
+        await routers.send(quota)
+        await routers.all[0].quiet()
+    await routers.all[0].give_back()
+
+
+async def test_what_is_used_slowly_is_told_too(routers: Routers) -> None:
+    quota = day(10_000)
+    await trickle(routers, quota)
+    assert (await routers.row(quota)).used < 205
+    await routers.all[0].give_back()
+    assert (await routers.row(quota)).used == 205
+
+
+async def test_what_it_does_not_need_goes_back(routers: Routers) -> None:
+    quota = day(10_000)
+    await trickle(routers, quota)
+    assert (await routers.row(quota)).leased > 205 + 100
+    await routers.all[0].give_back()
+    await trickle_on(routers, quota)
+    row = await routers.row(quota)
+    assert row.leased - row.used <= 10
+
+
+async def test_what_it_has_kept_it_may_use(routers: Routers) -> None:
+    quota = day(210)
+    await trickle(routers, quota)
+    await routers.all[0].give_back()
+    assert await routers.admitted(10, quota) == 5
+
+
 async def test_a_router_that_is_gone_without_a_word_overshoots_nothing(routers: Routers) -> None:
     quota = day(50)
     first = await routers.admitted(10, quota)  # its lease is lost with it

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry_workers.router.limits import Decision, Meter
+from tenantry_workers.router.limits.account import Account, Parked
 from tenantry_workers.router.limits.counters import Counters
-from tenantry_workers.router.limits.ledger import Account, Answer, Ledger, Order, Parked
+from tenantry_workers.router.limits.ledger import Answer, Ledger, Order
 
 ROOM = 2e-3
 """What rounding may lose, messages."""
@@ -396,3 +397,28 @@ def test_who_has_rested_is_forgotten() -> None:
     assert "acme" in ledger.accounts
     ledger.forget(["acme"], fleet.now + 1.0)
     assert "acme" not in ledger.accounts
+
+
+def test_the_level_is_what_the_store_had_less_what_is_owed() -> None:
+    meter = Meter("default", 1.0, 1000)
+    fleet = Fleet((meter,), 1)
+    router = fleet.routers[0]
+    assert router.ledger.level("acme", meter, fleet.now) == (1000.0, True)
+    for _ in range(3):
+        router.send((meter,))
+    assert router.ledger.level("acme", meter, fleet.now) == (997.0, True)
+    fleet.settle()
+    assert router.ledger.level("acme", meter, fleet.now) == (997.0, True)
+
+
+def test_without_the_store_the_level_is_of_its_own_part() -> None:
+    meter = Meter("default", 1.0, 1000)
+    fleet = Fleet((meter,), 2)
+    router = fleet.routers[0]
+    router.send((meter,))
+    router.send((meter,))
+    fleet.settle()
+    router.ledger.leave(fleet.now)
+    assert router.ledger.level("acme", meter, fleet.now) == (499.0, False)
+    router.send((meter,))
+    assert router.ledger.level("acme", meter, fleet.now) == (498.0, False)

@@ -249,3 +249,18 @@ def test_what_is_parked_is_decided_at_once() -> None:
     for _ in range(2):
         limiter.park("acme", (Meter("default", 0.001, 1),), told.append)
     assert [decision.allowed for decision in told] == [True, False]
+
+
+def test_the_level_is_what_is_left() -> None:
+    limiter, meter = LocalLimiter(), Meter("default", 1.0, 10)
+    for _ in range(4):
+        limiter.take("acme", (meter,), 100.0)
+    assert limiter.level("acme", meter, 100.0).left == 6.0
+    assert limiter.level("acme", meter, 102.0).left == 8.0
+    assert limiter.level("globex", meter, 100.0).left == 10.0
+
+
+def test_the_level_is_of_its_own_part() -> None:
+    limiter, meter = LocalLimiter(lambda: 2), Meter("default", 1.0, 10)
+    limiter.take("acme", (meter,), 100.0)
+    assert limiter.level("acme", meter, 100.0) == (4.0, False)

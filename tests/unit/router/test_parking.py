@@ -9,7 +9,7 @@ import pytest
 from tenantry.bus import Bus, Message
 from tenantry.messages import Plan
 from tenantry_workers.router.admission import Limited
-from tenantry_workers.router.limits import Decision, Meter
+from tenantry_workers.router.limits import Decision, Level, Meter
 from tenantry_workers.router.limits.meter import Resume
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.quotas import Quotas
@@ -30,6 +30,9 @@ class Waiting:
 
     def park(self, tenant: str, meters: Sequence[Meter], resume: Resume) -> None:
         self.parked.append(resume)
+
+    def level(self, tenant: str, meter: Meter, now: float) -> Level:
+        return Level(0.0, shared=False)
 
 
 class Lot:

@@ -27,13 +27,13 @@ from tenantry.errors import (
     Unavailable,
     UnknownAction,
 )
-from tenantry.messages import Plan
+from tenantry.messages import Plan, RateLevel
 from tenantry.wire import headers as names
 from tenantry.wire.trace import Trace
 from tenantry_workers.router.directory import Directory, Known
 from tenantry_workers.router.limits import Decision, Limiter, LocalLimiter, Meter
 from tenantry_workers.router.quotas import Quotas, Standing, Verdict
-from tenantry_workers.router.scopes import Limits, Scopes
+from tenantry_workers.router.scopes import OWN, Limits, Scopes, meters_of
 
 PRINCIPAL = "edge"
 """Who the context names: NATS does not tell which of a tenant's credentials was used."""
@@ -165,6 +165,19 @@ class Admission:
         limited = Limited(name, plan, limits, decision)
         return self.count(limited) if limits.quotas and not limited.known else limited
 
+    def levels(self, name: str) -> tuple[RateLevel, ...]:
+        """What is left of a tenant's rates; nothing of one that may not send."""
+        try:
+            _, plan = self._directory.tenant(name)
+        except (TenantUnknown, TenantSuspended):
+            return ()
+        now, found = time.monotonic(), []
+        for meter in meters_of(plan):
+            left, shared = self._limiter.level(name, meter, now)
+            scope = "" if meter.name == OWN else meter.name
+            found.append(RateLevel(scope=scope, left=round(left, 3), shared=shared))
+        return tuple(found)
+
     def count(self, limited: Limited) -> Limited:
         """Count a message that its rates admit against its quotas, too."""
         if limited.decision is None or not limited.decision.allowed:
@@ -278,7 +291,7 @@ def check_limits(limited: Limited) -> None:
             f"the limit {meter.name} can't be checked now", retry_after=decision.retry_after
         )
     if not decision.allowed:
-        which = "the plan's" if meter.name == "default" else f"{meter.name}'s"
+        which = "the plan's" if meter.name == OWN else f"{meter.name}'s"
         raise RateLimited(
             f"over {which} {meter.rate:g} messages a second",
             retry_after=decision.retry_after,

@@ -301,26 +301,44 @@ class Quotas:
     # --- giving back ---------------------------------------------------------------------------
 
     async def give_back(self, *, idle: float = _IDLE) -> None:
-        """Return what was not used for `idle` seconds, and report what was."""
+        """Report what was used, and return what was not: all that lies idle for `idle` seconds.
+
+        Of what is used slowly, and was not reported for as long, no more is kept than it needs.
+        """
         now = self._clock()
         for tenant, known in list(self._tenants.items()):
-            parts = {n: p for n, p in known.slices.items() if now - p.at >= idle}
-            busy = known.asking or known.parked
-            if busy or (known.slices and not parts):
+            if known.asking or known.parked:
                 continue
-            if any(part.left or part.unreported for part in parts.values()):
-                try:
-                    await self._return(tenant, parts)
-                except (Rejection, JetStreamError) as error:
-                    log.warning("a lease was not given back", tenant=tenant, why=str(error))
-                    return
-            if len(parts) == len(known.slices) and not known.asking and not known.parked:
+            unused = {n: p for n, p in known.slices.items() if now - p.at >= idle}
+            slowly = {
+                name: part
+                for name, part in known.slices.items()
+                if name not in unused and part.unreported and now - part.since >= idle
+            }
+            try:
+                if any(part.left or part.unreported for part in unused.values()) or slowly:
+                    await self._return(tenant, known, unused, slowly)
+            except (Rejection, JetStreamError) as error:
+                log.warning("a lease was not given back", tenant=tenant, why=str(error))
+                return
+            if len(unused) == len(known.slices) and not known.asking and not known.parked:
                 self._tenants.pop(tenant, None)
 
-    async def _return(self, tenant: str, parts: dict[str, _Slice]) -> None:
-        backs = {name: (part.left, part.unreported) for name, part in parts.items()}
-        for part in parts.values():  # before it is written: nobody may use it meanwhile
-            part.left, part.unreported, part.total = 0, 0, None
+    async def _return(
+        self,
+        tenant: str,
+        known: _Tenant,
+        unused: dict[str, _Slice],
+        slowly: dict[str, _Slice],
+    ) -> None:
+        now, parts = self._clock(), unused | slowly
+        backs: dict[str, tuple[int, int]] = {}
+        for name, part in parts.items():  # before it is written: nobody may use it meanwhile
+            keep = min(part.left, self._size(part, now)) if name in slowly else 0
+            backs[name] = part.left - keep, part.unreported
+            part.left, part.unreported = keep, 0
+        for part in unused.values():
+            part.total = None
 
         def change(row: Usage | None) -> Usage:
             counts = dict(row.counts) if row is not None else {}
@@ -336,7 +354,19 @@ class Quotas:
                     )
             return Usage(counts=counts)
 
-        await self._bucket.change(tenant, change)
+        known.asking = True  # one change at a time: else the older of two totals might stay
+        try:
+            row = (await self._bucket.change(tenant, change)).value or Usage()
+            for name, part in slowly.items():
+                part.heard = part.since = now
+                part.total = row.counts.get(name, Count()).leased
+        except BaseException:
+            for name, (_, used) in backs.items():
+                parts[name].unreported += used  # it may count twice, never too little
+            raise
+        finally:
+            known.asking = False
+            self._settle(tenant, known)
 
     async def quiet(self) -> None:
         """Return when no lease is under way; a cancelled one might have been taken."""

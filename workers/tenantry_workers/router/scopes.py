@@ -7,6 +7,9 @@ from typing import NamedTuple
 from tenantry.messages import Plan, Quota
 from tenantry_workers.router.limits import Meter
 
+OWN = "default"
+"""What the plan's own rate is called."""
+
 
 class Limits(NamedTuple):
     """All that one message is counted against."""
@@ -42,16 +45,17 @@ _MOST = 1_000
 def limits_of(plan: Plan, name: str) -> Limits:
     """What a plan says of one action."""
     scopes = ("", name.partition(".")[0], name)
-    rates = {rate.scope: rate for rate in plan.rates}
-    own = Meter("default", plan.rate, plan.burst, plan.fail == "closed", plan.shadow)
+    own, *others = meters_of(plan)
     return Limits(
-        (
-            own,
-            *(
-                Meter(scope, rate.rate, rate.burst, rate.fail == "closed", rate.shadow)
-                for scope in scopes
-                if scope and (rate := rates.get(scope)) is not None
-            ),
-        ),
+        (own, *(each for scope in scopes for each in others if each.name == scope)),
         tuple(quota for scope in scopes for quota in plan.quotas if quota.scope == scope),
+    )
+
+
+def meters_of(plan: Plan) -> tuple[Meter, ...]:
+    """All rates of a plan, its own first."""
+    own = Meter(OWN, plan.rate, plan.burst, plan.fail == "closed", plan.shadow)
+    return own, *(
+        Meter(rate.scope, rate.rate, rate.burst, rate.fail == "closed", rate.shadow)
+        for rate in plan.rates
     )

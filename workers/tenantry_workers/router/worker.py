@@ -94,7 +94,9 @@ class RouterWorker:
                 about=lambda: {"plans": str(directory.plans.revision)},
             )
             await control.start()
-            telling = Telling(bus, control.service.name, self.instance, routing.tallies)
+            telling = Telling(
+                bus, control.service.name, self.instance, routing.tallies, admission.levels
+            )
             await telling.start()
             shared = None if isinstance(limiter, LocalLimiter) else limiter
             metrics = RouterMetrics(routing.verdicts, routing.tallies, shared)

@@ -4,6 +4,6 @@
 """
 
 from tenantry_workers.router.limits.local import LocalLimiter
-from tenantry_workers.router.limits.meter import Decision, Limiter, Meter
+from tenantry_workers.router.limits.meter import Decision, Level, Limiter, Meter
 
-__all__ = ["Decision", "Limiter", "LocalLimiter", "Meter"]
+__all__ = ["Decision", "Level", "Limiter", "LocalLimiter", "Meter"]

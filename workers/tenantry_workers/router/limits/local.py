@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tenantry_workers.router.limits.bucket import ROUNDING, Bucket
-from tenantry_workers.router.limits.meter import Decision, Meter, Resume
+from tenantry_workers.router.limits.meter import Decision, Level, Meter, Resume
 
 
 def take_share(
@@ -73,6 +73,12 @@ class LocalLimiter:
     def park(self, tenant: str, meters: Sequence[Meter], resume: Resume) -> None:
         """Decide at once: nothing is ever left open here."""
         resume(self.take(tenant, meters, time.monotonic()))
+
+    def level(self, tenant: str, meter: Meter, now: float) -> Level:
+        """What is left of this router's part."""
+        part = max(1.0, meter.burst / self._routers())
+        bucket = self._buckets.get((tenant, meter.name))
+        return Level(part if bucket is None else max(0.0, part - bucket.level(now)), shared=False)
 
     def forget_idle(self, now: float) -> None:
         """Drop the buckets that are empty: they need none."""

@@ -34,6 +34,15 @@ class Decision(NamedTuple):
     """Names of the shadow meters that would have refused it."""
 
 
+class Level(NamedTuple):
+    """What is left of one meter of a tenant."""
+
+    left: float
+    """Messages that could come at once."""
+    shared: bool
+    """Whether all routers together have that, or this one alone."""
+
+
 Resume = Callable[[Decision], None]
 """Takes the decision on a parked message; called in the event loop, and must not block."""
 
@@ -51,4 +60,8 @@ class Limiter(Protocol):
 
     def park(self, tenant: str, meters: Sequence[Meter], resume: Resume) -> None:
         """Decide within a few milliseconds, in the order of parking for each tenant."""
+        ...
+
+    def level(self, tenant: str, meter: Meter, now: float) -> Level:
+        """What is left of a meter, as far as this router knows; changes nothing."""
         ...

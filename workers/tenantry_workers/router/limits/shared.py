@@ -17,9 +17,10 @@ import structlog
 
 from tenantry import tasks
 from tenantry.errors import SetupError
+from tenantry_workers.router.limits.account import Account, Parked
 from tenantry_workers.router.limits.counters import Counters
-from tenantry_workers.router.limits.ledger import Account, Ledger, Order, Parked
-from tenantry_workers.router.limits.meter import Decision, Meter, Resume
+from tenantry_workers.router.limits.ledger import Ledger, Order
+from tenantry_workers.router.limits.meter import Decision, Level, Meter, Resume
 from tenantry_workers.router.limits.store import CONNECTIONS, Failures, Reply, Store
 
 PATIENCE = 0.005
@@ -132,6 +133,10 @@ class SharedLimiter:
         self._waiting.append(parked)
         self._at("flush", 0.0, self._flush)
         self._at("overdue", self._patience, self._overdue)
+
+    def level(self, tenant: str, meter: Meter, now: float) -> Level:
+        """What the store had left when last asked, less what was admitted here since."""
+        return self._ledger.level(tenant, meter, now)
 
     def _overdue(self, turns: int = _TURNS) -> None:
         """Give the store up when a message has been parked for too long.
