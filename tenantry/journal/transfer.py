@@ -188,6 +188,9 @@ class Importer:
                     subject = f"tenant.{self._tenant}.{line.action}"
                     fields = self._headers(line, token)
                     acks.append(await js.begin_store(self._bus, subject, line.data, fields))
+                # All of them, also behind a refusal: one that is under way could still be stored,
+                # and the next run would have to take it back.
+                await asyncio.wait(acks)
                 for line, ack in zip(batch, acks, strict=True):
                     stored = js.stored(await ack)
                     if stored.duplicate:

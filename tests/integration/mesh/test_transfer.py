@@ -210,6 +210,28 @@ async def test_a_full_journal_stops_an_import_which_then_goes_on(
         assert [each.data[1000:] for each in found] == [b"%d" % number for number in range(100)]
 
 
+async def test_when_an_import_has_stopped_nothing_of_it_is_under_way(
+    own_mesh: Mesh, tmp_path: Path
+) -> None:
+    one = await own_mesh.tenant()
+    async with await own_mesh.insider("control") as control:
+        for number in range(40):
+            await store(control, f"tenant.{one.stem}.{NAME}", bytes(20_000) + b"%d" % number)
+        await export(control, one.stem, tmp_path / "a")
+        info = await api(control, f"STREAM.INFO.{JOURNAL}")
+        config, size = info["config"], info["state"]["bytes"]
+        for _ in range(10):  # the server may make room before it looks at what has come until then
+            two = await own_mesh.tenant()
+            tight = {**config, "max_bytes": int(size * 1.2)}
+            await api(control, f"STREAM.UPDATE.{JOURNAL}", tight)
+            with pytest.raises(JetStreamError, match="maximum bytes"):
+                await importer(control, tmp_path / "a", two.stem).run()
+            await api(control, f"STREAM.UPDATE.{JOURNAL}", config)
+            found = [each.data[20_000:] for each in await entries(control, two.stem)]
+            assert found == [b"%d" % number for number in range(len(found))]
+            await erase(control, two.stem)
+
+
 async def test_an_export_over_a_restart_of_nats_is_whole(own_mesh: Mesh, tmp_path: Path) -> None:
     creds = await own_mesh.tenant()
 
