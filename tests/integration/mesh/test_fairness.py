@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
+
 from tenantry import Context, Service
 from tenantry.bus import Bus
 from tests.mesh import Answer, Mesh, Program, eventually, journal
@@ -124,6 +126,81 @@ async def test_a_tenant_alone_has_all_slots(mesh: Mesh, acme: Program) -> None:
         await when(lambda: len(gated.began) == 16)
         await gated.open(mesh, 100)
         assert {answer.code for answer in await asyncio.gather(*flooded)} == {""}
+
+
+@pytest.fixture
+async def bounded(mesh: Mesh) -> AsyncIterator[Program]:
+    """A tenant of whom a service works on two messages at once, at most."""
+    plan = await mesh.plan("bounded", rate=1000, burst=1000, concurrency=2)
+    async with mesh.program(plan=plan) as program:
+        yield program
+
+
+async def test_over_its_concurrency_a_tenant_waits_and_another_does_not(
+    mesh: Mesh, bounded: Program, acme: Program
+) -> None:
+    gated = Gated(concurrency=8)
+    async with running(mesh, gated.service, acme):
+        first = flood(bounded, gated.ask, 10)
+        await when(lambda: gated.began.count(bounded.id) == 2)
+        second = flood(acme, gated.ask, 6)
+        await when(lambda: gated.began.count(acme.id) == 6)  # after all of the first had come
+        assert gated.began.count(bounded.id) == 2
+        await gated.open(mesh, 16)
+        answers = await asyncio.gather(*first, *second)
+        assert {answer.code for answer in answers} == {""}
+
+
+async def test_without_a_concurrency_of_its_own_a_tenant_does_not_wait(
+    mesh: Mesh, acme: Program
+) -> None:
+    gated = Gated(concurrency=8)
+    async with running(mesh, gated.service, acme):
+        asked = flood(acme, gated.ask, 8)
+        await when(lambda: gated.began.count(acme.id) == 8)
+        await gated.open(mesh, 8)
+        await asyncio.gather(*asked)
+
+
+async def test_over_its_concurrency_a_tenant_never_runs_more_while_it_drains(
+    mesh: Mesh, bounded: Program
+) -> None:
+    gated = Gated(concurrency=8)
+    async with running(mesh, gated.service, bounded):
+        asked = flood(bounded, gated.ask, 10)
+        for ended in range(0, 10, 2):
+            await when(lambda ended=ended: len(gated.began) == ended + 2)
+            assert len(gated.began) - len(gated.ended) == 2
+            await gated.open(mesh, 2)
+        await asyncio.gather(*asked)
+
+
+async def test_what_waits_for_its_concurrency_is_bounded_too(
+    mesh: Mesh, bounded: Program, acme: Program
+) -> None:
+    gated = Gated(concurrency=2)
+    async with running(mesh, gated.service, acme):
+        flooded = flood(bounded, gated.ask, 40)
+        await when(lambda: len(done(flooded)) == 40 - 2 - 32)
+        await gated.open(mesh, 100)
+        codes = [each.code for each in await asyncio.gather(*flooded)]
+        assert (codes.count(""), codes.count("rate_limited")) == (34, 6)
+
+
+async def test_commands_and_requests_share_a_tenant_s_concurrency(
+    mesh: Mesh, bounded: Program, acme: Program
+) -> None:
+    gated = Gated(concurrency=8)
+    async with running(mesh, gated.service, acme):
+        asked = flood(bounded, gated.ask, 2)
+        await when(lambda: len(gated.began) == 2)
+        await bounded.client.publish(gated.do, {})
+        await acme.client.publish(gated.do, {})
+        await when(lambda: acme.id in gated.began)
+        assert gated.began.count(bounded.id) == 2
+        await gated.open(mesh, 4)
+        await when(lambda: gated.ended.count(bounded.id) == 3)
+        await asyncio.gather(*asked)
 
 
 async def test_a_backlog_of_commands_does_not_delay_another_tenant(mesh: Mesh) -> None:
