@@ -123,6 +123,27 @@ async def test_what_is_slowed_down_keeps_its_order_and_arrives(limited: Any) -> 
     assert await program.texts() == [str(number) for number in range(30)]
 
 
+async def test_what_is_slowed_down_comes_no_sooner_than_its_delay(limited: Any) -> None:
+    program = await limited(day(4, soft=2, between="slow", delay=1.0))
+    took = []
+    for _ in range(4):
+        began = time.monotonic()
+        assert (await program.ask("notes.texts")).code == ""
+        took.append(time.monotonic() - began)
+    assert took[2] >= 0.5  # half way from soft to hard
+    assert took[3] >= 1.0
+    assert (await program.ask("notes.texts")).code == "quota_exceeded"
+
+
+async def test_another_tenant_is_not_slowed_down_with_it(limited: Any, acme: Program) -> None:
+    program = await limited(day(2, soft=0, between="slow", delay=5.0))
+    await program.ask("notes.texts")
+    slow = asyncio.create_task(program.ask("notes.texts"))
+    assert (await acme.ask("notes.texts")).code == ""
+    assert not slow.done()
+    assert (await slow).code == ""
+
+
 async def test_a_message_that_is_refused_for_itself_does_not_count(
     limited: Any, control: Bus
 ) -> None:
