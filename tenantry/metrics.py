@@ -89,6 +89,12 @@ CONSUMED = Metric(
     "Number of messages that were delivered to the application.",
 )
 RUNNING = Metric("tenantry.service.running", "gauge", "{message}", "Messages in hand")
+SLOTS = Metric(
+    "tenantry.service.slots",
+    "gauge",
+    "{message}",
+    "Messages that may run at once; fewer while an adaptive service is slow",
+)
 REFUSED = Metric(
     "tenantry.service.refused", "counter", "{message}", "Requests that got no slot, by why"
 )
@@ -102,7 +108,7 @@ LAG = Metric(
 
 ALL = (
     *(DECISIONS, REDIS_UP, LEASE_CALLS, LEASE_MESSAGES, TENANT_RATE),
-    *(QUEUEING, PROCESSING, CONSUMED, RUNNING, REFUSED, DEAD, LAG),
+    *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, DEAD, LAG),
 )
 
 _readers: dict[str, dict[object, Read]] = defaultdict(dict)

@@ -180,6 +180,14 @@ class Scheduler:
         """Whether `next` may have something."""
         return bool(self._order)
 
+    @property
+    def full(self) -> bool:
+        """Whether no slot is free but those that are left to other tenants, or to requests."""
+        return (
+            self.running >= self.limit - self.headroom
+            or self._stored_running >= self._stored_most()
+        )
+
     # --- reading -------------------------------------------------------------------------------
 
     def held(self, tenant: str) -> Held:

@@ -63,6 +63,7 @@ class Discovery:
             # With `Z`: RFC 3339 takes an offset too, but not every client does.
             stamp = started.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             body |= {"started": stamp, "endpoints": self._figures()}
+            body["metadata"]["slots"] = str(self._stats.slots)
         await self._bus.answer(message, codec.encode(body))
 
     def _endpoints(self) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ class ServiceMetrics:
         }
         self._forget = [
             metrics.observe(metrics.RUNNING, lambda: [(stats.running, self._own)]),
+            metrics.observe(metrics.SLOTS, lambda: [(stats.slots, self._own)]),
             metrics.observe(metrics.LAG, lambda: [(self._lanes.lag(), self._own)]),
             metrics.observe(metrics.CONSUMED, self._consumed),
             metrics.observe(metrics.REFUSED, lambda: self._reasons(stats.refused)),

@@ -88,7 +88,7 @@ class Slots:
         """How many instances live: a tenant's concurrency is divided over them."""
         self._service = service
         self._clock = clock
-        self._scheduler = Scheduler(most, headroom=most // 8)
+        self._scheduler = Scheduler(most)
         self._overload: dict[int, Overload] = {}
         """By weight: a heavy tenant's short waits don't help the light ones."""
         self._breakers = Breakers()
@@ -98,6 +98,7 @@ class Slots:
         self._queueing_seconds = 0.0
         self._stats = stats
         self._refused = stats.refused
+        self._set_limit(most)
 
     def share(self, concurrency: int) -> int:
         """How much of a tenant's concurrency is for this instance; 0 for no bound."""
@@ -130,9 +131,9 @@ class Slots:
         """A message has ended; others begin in its place."""
         now, scheduler = self._clock(), self._scheduler
         if self._adaptive is not None and ran:
-            full = scheduler.running >= scheduler.limit
-            if self._adaptive.done(ticket.action, now - ticket.began, now, full=full):
-                scheduler.limit = self._adaptive.limit
+            took, full = now - ticket.began, scheduler.full
+            if self._adaptive.done(ticket.action, took, now, full=full):
+                self._set_limit(self._adaptive.limit)
                 log.info("slots", service=self._service.name, limit=scheduler.limit)
         scheduler.leave(ticket, now, ran=ran)
         if not ticket.stored and (self._breakers or verdict is Verdict.FAILED):
@@ -198,6 +199,10 @@ class Slots:
             if not ticket.stored:
                 self._shed(ticket.weight, waited, now)
             ticket.item.start(ticket)
+
+    def _set_limit(self, limit: int) -> None:
+        self._scheduler.limit = self._stats.slots = limit
+        self._scheduler.headroom = limit // 8
 
     def _queued(self, seconds: float) -> None:
         if self._stats.queued is not None:

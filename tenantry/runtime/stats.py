@@ -37,6 +37,8 @@ class Stats:
     tenants: TallyBook = field(default_factory=TallyBook)
     running: int = 0
     """Messages in hand now."""
+    slots: int = 0
+    """How many may be in a handler's hands at once now."""
     refused: Counter[str] = field(default_factory=Counter)
     """Requests that got no slot, by why."""
     processed: Callable[[str, float, str], None] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -358,3 +359,73 @@ async def test_what_cannot_be_done_in_time_does_not_run(mesh: Mesh, acme: Progra
         assert (await late).code == "deadline_exceeded"
         await asyncio.gather(*blocked)
         assert len(gated.began) == 1
+
+
+class Dependency:
+    """A service that adapts to how long something else takes; `seconds` may be changed."""
+
+    def __init__(self, *, adaptive: bool) -> None:
+        self.seconds = 0.02
+        self.handled = 0
+        name = f"dependent{next(_numbers)}"
+        self.service = Service(name, version="1.0.0", concurrency=16, adaptive=adaptive)
+
+        @self.service.request("ask", public=True)
+        async def ask(ctx: Context) -> Note:
+            await asyncio.sleep(self.seconds)
+            self.handled += 1
+            return Note(ctx.tenant)
+
+    @asynccontextmanager
+    async def busy(self, program: Program) -> AsyncIterator[None]:
+        """More askers than there are slots."""
+
+        over = False
+
+        async def keep_asking() -> None:
+            while not over:
+                await program.ask(f"{self.service.name}.ask")
+
+        asking = [asyncio.create_task(keep_asking()) for _ in range(24)]
+        try:
+            yield
+        finally:
+            over = True
+            await asyncio.gather(*asking)
+
+    async def slots(self, control: Bus) -> int:
+        answer = await control.call(f"$SRV.STATS.{self.service.name}", b"")
+        return int(json.loads(answer.data)["metadata"]["slots"])
+
+    async def handles(self, count: int) -> None:
+        """Return when it has handled so many more."""
+        end = self.handled + count
+        await when(lambda: self.handled >= end)
+
+
+async def test_an_adaptive_service_runs_less_while_it_is_slow_and_recovers(
+    mesh: Mesh, control: Bus, acme: Program
+) -> None:
+    dependency = Dependency(adaptive=True)
+
+    async def has(check: Callable[[int], bool]) -> bool:
+        return check(await dependency.slots(control))
+
+    async with running(mesh, dependency.service, acme), dependency.busy(acme):
+        await dependency.handles(1000)
+        assert await dependency.slots(control) == 16
+        dependency.seconds = 0.5
+        await eventually(lambda: has(lambda slots: slots <= 10), within=60)
+        dependency.seconds = 0.02
+        await eventually(lambda: has(lambda slots: slots == 16), within=60)
+
+
+async def test_one_that_is_not_adaptive_runs_as_much_as_ever(
+    mesh: Mesh, control: Bus, acme: Program
+) -> None:
+    dependency = Dependency(adaptive=False)
+    async with running(mesh, dependency.service, acme), dependency.busy(acme):
+        await dependency.handles(200)
+        dependency.seconds = 0.3
+        await dependency.handles(100)
+        assert await dependency.slots(control) == 16

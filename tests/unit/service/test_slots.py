@@ -26,9 +26,13 @@ class Desk:
     deadline: float = math.inf
     running: list[Ticket] = field(default_factory=list)
     refused: list[tuple[str, Rejection]] = field(default_factory=list)
+    concurrency: int = 2
+    adaptive: bool = False
+    stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
-        self.slots = Slots(Service("any", concurrency=2), Stats(), clock=lambda: self.now)
+        service = Service("any", concurrency=self.concurrency, adaptive=self.adaptive)
+        self.slots = Slots(service, self.stats, clock=lambda: self.now)
 
     def start(self, ticket: Ticket) -> None:
         self.running.append(ticket)
@@ -50,6 +54,47 @@ class Desk:
         """The one that runs longest ends after so long."""
         self.now += seconds
         self.slots.leave(self.running.pop(0), verdict)
+
+
+class Load:
+    """Tenants of whom a hundred messages are always there, that take as long as it is told."""
+
+    def __init__(self, *tenants: str, stored: bool = False, adaptive: bool = True) -> None:
+        self.desk = Desk(concurrency=64, adaptive=adaptive)
+        self.stored = stored
+        for number in range(100):
+            self._send(tenants[number % len(tenants)])
+
+    def run(self, seconds: float, *, rounds: int = 4000) -> int:
+        """So many messages; how many may run at once then."""
+        desk = self.desk
+        for _ in range(rounds):
+            longest = desk.running.pop(0)
+            desk.now = max(desk.now, longest.began + seconds)
+            desk.slots.leave(longest)
+            refused, desk.refused = desk.refused, []
+            for tenant in (longest.tenant, *(name for name, _ in refused)):
+                self._send(tenant)
+        return desk.stats.slots
+
+    def _send(self, tenant: str) -> None:
+        ticket = Ticket(tenant, "any.do", self.desk, stored=self.stored)
+        if self.desk.slots.enter(ticket):
+            self.desk.running.append(ticket)
+
+
+@pytest.mark.parametrize("tenants", [("a",), ("a", "b"), tuple("abcdefgh")])
+@pytest.mark.parametrize("stored", [False, True], ids=["requests", "journal"])
+def test_a_slow_service_runs_fewer_and_recovers(tenants: tuple[str, ...], stored: bool) -> None:
+    load = Load(*tenants, stored=stored)
+    assert load.run(0.05) == 64
+    assert load.run(0.5, rounds=600) <= 16
+    assert load.run(0.05, rounds=12_000) == 64
+
+
+def test_one_that_is_not_adaptive_stays_as_it_is() -> None:
+    load = Load("a", "b", adaptive=False)
+    assert [load.run(0.05, rounds=500), load.run(0.5, rounds=500)] == [64, 64]
 
 
 def test_slots_are_taken_at_once_while_there_are_some() -> None:
