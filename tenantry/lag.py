@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from tenantry.streams import DEAD, JOURNAL
 
 _LANE = re.compile(r"([a-z][a-z0-9_]*)-\d+", re.ASCII)
 _AT_ONCE = 16
+_LOOKED_AT = 200
 _decode_cursor = msgspec.json.Decoder(Cursor).decode
 
 
@@ -127,6 +128,36 @@ async def tenants(bus: Bus, names: Sequence[str]) -> dict[str, list[TenantLag]]:
             return await _in_services(bus, name, found)
 
     return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+async def longest(bus: Bus, limit: int) -> list[str]:
+    """The tenants with most messages that wait, the most first; none of whom nothing waits.
+
+    It looks at those that are read apart, and at the 200 of whom the journal holds most on what a
+    service has not read to its end. Raises :class:`~tenantry.errors.Unavailable`.
+    """
+    found, cursors = await asyncio.gather(_lanes(bus), _cursors(bus))
+    behind = dict.fromkeys(name for (_, name), cursor in cursors.items() if cursor.behind)
+    filters = {
+        each for lanes in found.values() for lane in lanes if lane.pending for each in lane.filters
+    }
+    stored = Counter[str]()
+    for counts in await asyncio.gather(*(_stored(bus, each) for each in sorted(filters))):
+        stored.update(counts)
+    some = dict.fromkeys(name for name, _ in stored.most_common(_LOOKED_AT))
+    lags = await tenants(bus, [*(behind | some)])
+    waiting = {name: sum(each.waiting for each in of) for name, of in lags.items()}
+    names = sorted((name for name in waiting if waiting[name]), key=lambda n: (-waiting[n], n))
+    return names[:limit]
+
+
+async def _stored(bus: Bus, subject: str) -> Counter[str]:
+    """How many messages the journal holds on a subject, by tenant."""
+    info = await api(bus, f"STREAM.INFO.{JOURNAL}", {"subjects_filter": subject})
+    counts = Counter[str]()
+    for name, count in (info["state"].get("subjects") or {}).items():
+        counts[name.split(".")[2]] += count
+    return counts
 
 
 async def _in_services(

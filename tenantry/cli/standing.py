@@ -7,17 +7,22 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from typing import Literal
 
 import msgspec
 
 from tenantry import lag
-from tenantry.bus import Bucket, Bus
-from tenantry.errors import JetStreamError, Rejection
+from tenantry.bus import Bus
+from tenantry.cli import consumption
+from tenantry.cli.consumption import Consumption
 from tenantry.messages import Tallies, TallyAsk, TenantTally
 from tenantry.messages.tallies import LATENCIES, TallyColumn
 from tenantry.operator.roles import TALLIES
 from tenantry.runtime.tallies import OTHERS, quantile
 from tenantry.wire import codec
+
+Column = TallyColumn | Literal["lag", "quota"]
+"""What tenants can be sorted by."""
 
 _WAIT = 0.3
 _ROUTER = "router"
@@ -50,6 +55,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that wait in the journal, over all services; None where that was not asked."""
     quota: dict[str, int] | None = None
     """What is used of each quota; None where that is not known."""
+    quota_percent: float | None = None
+    """The same of the quota most of which is used, in percent of what the plan includes."""
+    quota_name: str | None = None
 
 
 class Standings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +69,7 @@ class Standings(msgspec.Struct, frozen=True, kw_only=True):
     """Instances of services that answered."""
     known: int
     """Tenants that were there within the last minute, as the router that knows most says."""
-    by: TallyColumn
+    by: Column
     tenants: tuple[Standing, ...] = ()
 
 
@@ -69,31 +77,30 @@ class Slow(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of JetStream: not each second."""
 
     lag: int | None = None
-    quota: dict[str, int] | None = None
+    quota: Consumption | None = None
 
 
-class _Count(msgspec.Struct, frozen=True):
-    window: str = ""
-    used: int = 0
+async def first(bus: Bus, by: Column, limit: int) -> list[str] | None:
+    """The first tenants by a column that JetStream knows; None for one that instances know.
+
+    Raises :class:`~tenantry.errors.Unavailable`.
+    """
+    if by == "lag":
+        return await lag.longest(bus, limit)
+    return await consumption.first(bus, limit) if by == "quota" else None
 
 
-class _Usage(msgspec.Struct, frozen=True):
-    """A record of the bucket `usage`, as far as it is shown here."""
-
-    counts: dict[str, _Count] = {}
-
-
-async def look(bus: Bus, by: TallyColumn, limit: int, tenant: str | None = None) -> Standings:
-    """Ask all instances; `tenant` asks for that one alone.
+async def look(bus: Bus, by: Column, limit: int, tenants: Sequence[str] | None = None) -> Standings:
+    """Ask all instances; for `tenants` alone where they are given, as lag and quota need it.
 
     Each tells of its own first tenants; then all are asked for those that are first over all. A
     tenant that is first nowhere, but would be in the sum, is missed. Raises
     :class:`~tenantry.errors.Unavailable`.
     """
-    if tenant is None:
-        names = _first(await _ask(bus, TallyAsk(by=by, limit=limit)), by, limit)
+    if tenants is not None or by == "lag" or by == "quota":
+        names = list(tenants or ())
     else:
-        names = [tenant]
+        names = _first(await _ask(bus, TallyAsk(by=by, limit=limit)), by, limit)
     told = await _ask(bus, TallyAsk(tenants=tuple(names)) if names else TallyAsk(limit=1))
     routers = [each for each in told if each.service == _ROUTER]
     parts: dict[str, list[tuple[bool, TenantTally]]] = {name: [] for name in names}
@@ -114,7 +121,7 @@ async def look(bus: Bus, by: TallyColumn, limit: int, tenant: str | None = None)
 
 async def slow(bus: Bus, tenants: Sequence[str]) -> dict[str, Slow]:
     """Lag and quota of some tenants. Raises :class:`~tenantry.errors.Unavailable`."""
-    lags, used = await asyncio.gather(lag.tenants(bus, tenants), _used(bus, tenants))
+    lags, used = await asyncio.gather(lag.tenants(bus, tenants), consumption.of(bus, tenants))
     return {
         name: Slow(lag=sum(each.waiting for each in lags[name]), quota=used.get(name))
         for name in tenants
@@ -124,12 +131,23 @@ async def slow(bus: Bus, tenants: Sequence[str]) -> dict[str, Slow]:
 def with_slow(standings: Standings, found: dict[str, Slow]) -> Standings:
     """The same, with what was asked of JetStream."""
     rows = (
-        msgspec.structs.replace(row, lag=more.lag, quota=more.quota)
-        if (more := found.get(row.tenant)) is not None
-        else row
+        _complete(row, more) if (more := found.get(row.tenant)) is not None else row
         for row in standings.tenants
     )
-    return msgspec.structs.replace(standings, tenants=tuple(rows))
+    by = standings.by
+    ordered = sorted(rows, key=lambda row: _value(row, by), reverse=True)
+    return msgspec.structs.replace(standings, tenants=tuple(ordered))
+
+
+def _complete(row: Standing, more: Slow) -> Standing:
+    quota = more.quota or Consumption(used={})
+    return msgspec.structs.replace(
+        row,
+        lag=more.lag,
+        quota=quota.used or None,
+        quota_percent=quota.percent,
+        quota_name=quota.name,
+    )
 
 
 async def _ask(bus: Bus, ask: TallyAsk) -> list[Tallies]:
@@ -180,8 +198,9 @@ def _sum(tenant: str, parts: Sequence[tuple[bool, TenantTally]]) -> Standing:
     )
 
 
-def _value(row: Standing, by: TallyColumn) -> float:
-    return (row.p99_ms or 0.0) if by == "latency" else float(getattr(row, by))
+def _value(row: Standing, by: Column) -> float:
+    names: dict[Column, str] = {"latency": "p99_ms", "quota": "quota_percent"}
+    return float(getattr(row, names.get(by, by)) or 0.0)
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -189,18 +208,3 @@ def _milliseconds(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     return round(min(seconds, LATENCIES[-1]) * 1000, 3)
-
-
-async def _used(bus: Bus, tenants: Sequence[str]) -> dict[str, dict[str, int]]:
-    """What is used of the quotas, where the mesh counts any."""
-    bucket = Bucket(bus, "usage", _Usage)
-    try:
-        await bucket.status()
-        rows = await asyncio.gather(*(bucket.get(name) for name in tenants))
-    except (JetStreamError, Rejection):
-        return {}
-    return {
-        name: {quota: count.used for quota, count in row.value.counts.items()}
-        for name, row in zip(tenants, rows, strict=True)
-        if row is not None
-    }

@@ -19,9 +19,8 @@ from tenantry.bus import Bus
 from tenantry.cli import connection, loop, output, standing
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output
-from tenantry.cli.standing import Slow, Standing, Standings
+from tenantry.cli.standing import Column, Slow, Standing, Standings
 from tenantry.errors import TenantryError
-from tenantry.messages.tallies import TallyColumn
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,13 +30,19 @@ COLUMNS = (
     *("tenant", "rate/s", "limited/s", "errors/s", "running"),
     *("p50 ms", "p99 ms", "lag", "quota used"),
 )
-_SORTED = {"rate": 1, "limited": 2, "errors": 3, "running": 4, "latency": 6}
-_KEYS: dict[str, TallyColumn] = {
+_SORTED: tuple[Column | None, ...] = (
+    *(None, "rate", "limited", "errors", "running"),
+    *(None, "latency", "lag", "quota"),
+)
+"""What each column is sorted by."""
+_KEYS: dict[str, Column] = {
     "r": "rate",
     "l": "limited",
     "e": "errors",
     "u": "running",
     "p": "latency",
+    "g": "lag",
+    "o": "quota",
 }
 _SLOW = 10.0
 """Seconds between two looks at what costs JetStream something."""
@@ -47,7 +52,7 @@ _SUSPICIOUS = {2: "yellow", 3: "red"}
 
 def top(
     *,
-    sort: Annotated[TallyColumn, Parameter(help="the column that says who is first")] = "rate",
+    sort: Annotated[Column, Parameter(help="the column that says who is first")] = "rate",
     limit: Annotated[
         int, Parameter(alias="-n", validator=Number(gte=1, lte=500), help="tenants at most")
     ] = 20,
@@ -60,16 +65,20 @@ def top(
 ) -> None:
     """Show the tenants of the mesh, the busiest first: live, or once in a pipe.
 
-    Keys: r, l, e, u and p sort by rate, limited, errors, running and latency
-    (p99); q or Ctrl-C ends it.
+    Keys: r, l, e, u, p, g and o sort by rate, limited, errors, running, latency
+    (p99), lag and quota; q or Ctrl-C ends it.
 
     rate/s: messages that routers admit. limited/s: refused because they are
     over a limit (429). errors/s: refused for another reason, or failed in a
     handler. running: in the hands of a service. p50, p99: how long handlers
-    took, as the upper bound of a bucket. lag: what waits in the journal,
-    looked at every ten seconds. quota used: of the periods of its plan.
+    took, as the upper bound of a bucket. lag: what waits in the journal. quota
+    used: of the quota of which most is used, in percent of what the plan
+    includes in this day or month; more than 100 is overage. JSON has the counts
+    of all.
 
-    Rates and latencies are those of the last ten to twenty seconds.
+    Rates and latencies are those of the last ten to twenty seconds; lag and
+    quota are looked at every ten. Sorted by these, tenants are found that do
+    nothing now; by the others, only those that were there in the last minute.
     """
     if tenant is not None:
         subjects.check_tenant(tenant)
@@ -85,9 +94,10 @@ def top(
     loop.run(_live(at, _View(sort, limit, tenant, every)))
 
 
-async def _once(at: Connection, by: TallyColumn, limit: int, tenant: str | None) -> Standings:
+async def _once(at: Connection, by: Column, limit: int, tenant: str | None) -> Standings:
     async with await at.connect("control") as bus:
-        found = await standing.look(bus, by, limit, tenant)
+        wanted = [tenant] if tenant is not None else await standing.first(bus, by, limit)
+        found = await standing.look(bus, by, limit, wanted)
         names = [each.tenant for each in found.tenants]
         return standing.with_slow(found, await standing.slow(bus, names))
 
@@ -95,7 +105,7 @@ async def _once(at: Connection, by: TallyColumn, limit: int, tenant: str | None)
 class _View:
     """What is shown, and what was asked for."""
 
-    def __init__(self, by: TallyColumn, limit: int, tenant: str | None, every: float) -> None:
+    def __init__(self, by: Column, limit: int, tenant: str | None, every: float) -> None:
         self.by = by
         self.limit = limit
         self.tenant = tenant
@@ -106,6 +116,15 @@ class _View:
         """Why what is shown is old."""
         self.ended = asyncio.Event()
         self.again = asyncio.Event()
+        self.sorted = asyncio.Event()
+        """Another column is asked for."""
+        self.first: dict[Column, list[str]] = {}
+        """Who is first by a column that only JetStream knows."""
+
+    @property
+    def wanted(self) -> list[str] | None:
+        """Whom to ask for; None for those that are first by what instances know."""
+        return [self.tenant] if self.tenant is not None else self.first.get(self.by)
 
     def press(self, key: str) -> None:
         """Somebody has pressed a key."""
@@ -113,6 +132,7 @@ class _View:
             self.ended.set()
         elif key in _KEYS:
             self.by = _KEYS[key]
+            self.sorted.set()
         else:
             return
         self.again.set()
@@ -129,7 +149,7 @@ class _View:
         found = standing.with_slow(self.found, self.slow)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(COLUMNS):
-            mark = "▾ " if index == _SORTED[found.by] else ""  # in front: a narrow screen cuts
+            mark = "▾ " if found.by == _SORTED[index] else ""  # in front: a narrow screen cuts
             table.add_column(mark + name, justify="left" if index == 0 else "right", no_wrap=True)
         for each in found.tenants:
             cells = [Text(output.text(cell)) for cell in _row(each)]
@@ -141,7 +161,7 @@ class _View:
             f"{time.strftime('%H:%M:%S', time.localtime(found.at))}  routers {found.routers}, "
             f"instances of services {found.instances}, tenants in the last minute {found.known}"
         )
-        lines = [Text(head), Text("r l e u p sort, q quits", style="dim")]
+        lines = [Text(head), Text("r l e u p g o sort, q quits", style="dim")]
         if self.why:
             lines.append(Text(self.why, style="red"))
         return Group(*lines, table)
@@ -161,7 +181,7 @@ async def _live(at: Connection, view: _View) -> None:
         ):
             work = [
                 asyncio.create_task(_follow(bus, view, live)),
-                asyncio.create_task(_follow_slow(bus, view, live)),
+                asyncio.create_task(_follow_slow(bus, view)),
             ]
             ended = asyncio.create_task(view.ended.wait())
             done, _ = await asyncio.wait({*work, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -176,7 +196,7 @@ async def _follow(bus: Bus, view: _View, live: Live) -> None:
     while True:
         view.again.clear()
         try:
-            view.found = await standing.look(bus, view.by, view.limit, view.tenant)
+            view.found = await standing.look(bus, view.by, view.limit, view.wanted)
             view.why = "" if view.found.routers else _NOBODY
         except TenantryError as error:
             view.why = output.error_line(error)
@@ -186,14 +206,20 @@ async def _follow(bus: Bus, view: _View, live: Live) -> None:
                 await view.again.wait()
 
 
-async def _follow_slow(bus: Bus, view: _View, live: Live) -> None:
+async def _follow_slow(bus: Bus, view: _View) -> None:
     """Look rarely at what costs JetStream something, and only for the tenants that are shown."""
     while True:
-        names = [each.tenant for each in view.found.tenants] if view.found else []
+        view.sorted.clear()
+        by, names = view.by, [each.tenant for each in view.found.tenants] if view.found else []
         with contextlib.suppress(TenantryError):
+            found = await standing.first(bus, by, view.limit) if view.tenant is None else None
+            if found is not None:
+                view.first[by] = names = found
             view.slow = await standing.slow(bus, names) if names else {}
-            live.update(view.draw(), refresh=True)
-        await asyncio.sleep(_SLOW if names else 0.2)
+            view.again.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SLOW if names or by in view.first else 0.2):
+                await view.sorted.wait()
 
 
 @contextlib.contextmanager
@@ -223,7 +249,7 @@ def _keys(view: _View) -> Iterator[None]:
 
 
 def _row(each: Standing) -> tuple[object, ...]:
-    quota = None if each.quota is None else ", ".join(f"{k} {v}" for k, v in each.quota.items())
+    quota = None if each.quota_percent is None else f"{each.quota_percent:.0f} % {each.quota_name}"
     return (
         each.tenant,
         f"{each.rate:.1f}",

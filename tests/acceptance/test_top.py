@@ -83,9 +83,35 @@ def test_no_more_are_shown_than_asked_for(busy: Cli) -> None:
     assert len(rows(busy, "--limit", "1")) == 1
 
 
-@pytest.mark.parametrize("column", ["rate", "limited", "errors", "running", "latency"])
+@pytest.mark.parametrize(
+    "column", ["rate", "limited", "errors", "running", "latency", "lag", "quota"]
+)
 def test_every_column_sorts(busy: Cli, column: str) -> None:
     assert snapshot(busy, "--sort", column)["by"] == column
+
+
+@pytest.fixture(scope="module")
+def metered(busy: Cli) -> Cli:
+    """Two tenants more, with a quota of which each has used another part."""
+    busy.write("metered.toml", '[metered]\n[[metered.quotas]]\nperiod = "month"\namount = 4\n')
+    busy.ok("plans", "apply", "metered.toml")
+    for name, count in (("half", 2), ("most", 3)):
+        busy.ok("tenants", "create", name, "--plan", "metered")
+        for _ in range(count):
+            busy.ok("request", name, "orders.place", '{"sku": "A-1"}')
+    return busy
+
+
+def test_by_quota_the_first_is_who_has_used_most_of_it(metered: Cli) -> None:
+    def found() -> list[tuple[str, float, str]]:
+        tenants = snapshot(metered, "--sort", "quota")["tenants"]
+        return [(each["tenant"], each["quota_percent"], each["quota_name"]) for each in tenants]
+
+    soon(lambda: found() == [("most", 75.0, "per-month"), ("half", 50.0, "per-month")], 40.0)
+
+
+def test_who_has_no_quota_has_used_none_of_it(metered: Cli) -> None:
+    assert rows(metered, "--tenant", "alpha")["alpha"]["quota_percent"] is None
 
 
 def test_in_a_pipe_it_is_one_plain_table(busy: Cli) -> None:
@@ -176,6 +202,11 @@ def test_it_goes_on_looking(terminal: Terminal) -> None:
 def test_a_key_sorts_by_another_column(terminal: Terminal) -> None:
     terminal.type("e")
     assert terminal.shows(lambda text: "▾ errors/s" in text), terminal.shown
+
+
+def test_a_key_sorts_by_lag(terminal: Terminal) -> None:
+    terminal.type("g")
+    assert terminal.shows(lambda text: "▾ lag" in text and "alpha" in text), terminal.shown
 
 
 def test_q_ends_it(terminal: Terminal) -> None:

@@ -52,6 +52,17 @@ async def test_what_nobody_reads_waits(mesh: Mesh, control: Bus) -> None:
         assert (await of_tenant(control, globex.id, "absent")).waiting == 1
 
 
+async def test_of_whom_most_waits_is_first(mesh: Mesh, control: Bus) -> None:
+    memory = await known(mesh, "deserted")
+    async with mesh.program() as acme, mesh.program() as globex, mesh.program() as quiet:
+        await send(acme, memory, *"abcdefgh")
+        await send(globex, memory, *"abcdefghijkl")
+        found = await lag.longest(control, 100)
+        ours = [name for name in found if name in (acme.id, globex.id, quiet.id)]
+        assert ours == [globex.id, acme.id]
+        assert len(await lag.longest(control, 1)) == 1
+
+
 async def test_what_is_handled_waits_no_more(mesh: Mesh, control: Bus) -> None:
     memory = await known(mesh, "back")
     async with mesh.program() as acme:

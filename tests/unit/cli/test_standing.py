@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenantry.cli import standing
+from tenantry.cli.consumption import Consumption
 from tenantry.cli.standing import Slow, Standing, Standings
 from tenantry.messages import Tallies, TenantTally
 from tenantry.messages.tallies import LATENCIES
@@ -88,5 +89,14 @@ def test_beyond_the_last_bound_a_latency_is_that_bound() -> None:
 def test_lag_and_quota_come_later() -> None:
     rows = (Standing(tenant="a"), Standing(tenant="b"))
     found = Standings(at=0, routers=1, instances=1, known=2, by="rate", tenants=rows)
-    more = standing.with_slow(found, {"a": Slow(lag=7, quota={"day": 3})})
-    assert [(each.lag, each.quota) for each in more.tenants] == [(7, {"day": 3}), (None, None)]
+    quota = Consumption(used={"per-day": 3}, percent=30.0, name="per-day")
+    one, two = standing.with_slow(found, {"a": Slow(lag=7, quota=quota)}).tenants
+    assert (one.lag, one.quota, one.quota_percent) == (7, {"per-day": 3}, 30.0)
+    assert (two.lag, two.quota, two.quota_percent) == (None, None, None)
+
+
+def test_what_comes_later_may_say_who_is_first() -> None:
+    rows = (Standing(tenant="a"), Standing(tenant="b"))
+    found = Standings(at=0, routers=1, instances=1, known=2, by="lag", tenants=rows)
+    more = standing.with_slow(found, {"a": Slow(lag=7), "b": Slow(lag=8)})
+    assert [each.tenant for each in more.tenants] == ["b", "a"]
