@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tenantry.cli import levels
 from tenantry.errors import SetupError
 from tenantry.operator import OperatorHome
 from tenantry_workers.router import RouterWorker
@@ -45,6 +46,18 @@ async def flood(program: Program, count: int) -> list[str]:
     """Ask so often at the same time; the codes of the answers."""
     answers = [program.ask("notes.echo", NOTE) for _ in range(count)]
     return [answer.code for answer in await asyncio.gather(*answers)]
+
+
+async def test_what_is_left_of_a_burst_is_told_over_both(pair: Mesh) -> None:
+    plan = await pair.plan("leveled", rate=0.001, burst=100)
+    async with pair.program(plan=plan) as acme, await pair.insider("control") as control:
+        before = (await levels.of(control, acme.id))[""]
+        await flood(acme, 30)
+
+        async def settled() -> bool:
+            return round(before - (await levels.of(control, acme.id))[""]) == 30
+
+        await eventually(settled)
 
 
 async def test_over_two_routers_a_tenant_gets_one_burst_and_its_rate(pair: Mesh) -> None:
