@@ -26,7 +26,7 @@ import msgspec
 
 from tenantry import durations, subjects
 from tenantry.errors import BadMessage, SetupError
-from tenantry.messages import Override, Plan, Quota, Rate
+from tenantry.messages import Credential, Override, Plan, Quota, Rate, Tenant
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -134,6 +134,38 @@ def effective(plan: Plan, override: Override | None, now: float) -> Plan:
         if field not in _OWN and (value := getattr(override, field)) is not None
     }
     return msgspec.structs.replace(plan, **fields)
+
+
+def scope_of(tenant: Tenant, now: float) -> str:
+    """Whose limits the server is to hold new credentials of a tenant to, see `Credential.scope`."""
+    own = tenant.override
+    if own is None or own.subscriptions is None or (own.until is not None and own.until <= now):
+        return f"plan:{tenant.plan}"
+    return f"tenant:{tenant.id}"
+
+
+def subscriptions_of(scope: str, tenant: Tenant, plans: Mapping[str, Plan], now: float) -> int:
+    """What the server holds each connection of a tenant's credentials to, 0 for any number."""
+    kind, _, name = scope.partition(":")
+    plan = plans.get(name if kind == "plan" else tenant.plan)
+    if plan is None or not scope:
+        return 0
+    return (effective(plan, tenant.override, now) if kind == "tenant" else plan).subscriptions
+
+
+def outdated(tenant: Tenant, plans: Mapping[str, Plan], now: float) -> list[Credential]:
+    """Credentials in force that the server holds to other limits than a new one would be."""
+    limit = subscriptions_of(scope_of(tenant, now), tenant, plans, now)
+    return [
+        each
+        for each in tenant.credentials
+        if in_force(each, now) and subscriptions_of(each.scope, tenant, plans, now) != limit
+    ]
+
+
+def in_force(credential: Credential, now: float) -> bool:
+    """Whether it is neither revoked nor expired."""
+    return credential.revoked is None and (credential.expires is None or credential.expires > now)
 
 
 def window_of(period: str, now: float) -> Window:

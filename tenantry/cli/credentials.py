@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,10 @@ from tenantry.cli.options import CredsFile, Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.messages import (
     Credential,
+    Empty,
+    Message,
+    Plan,
+    PlanList,
     RevokeCredentials,
     Tenant,
     TenantAnswer,
@@ -25,6 +30,7 @@ from tenantry.messages import (
 )
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import Kind, is_public_key
+from tenantry.plans import outdated
 
 app = App(
     name="credentials",
@@ -145,6 +151,26 @@ def revoke(
         output.json(answer.tenant)
     else:
         output.line(f"revoked {'all credentials' if every else key} of {tenant}")
+
+
+async def change(
+    at: Connection, action: str, body: Message
+) -> tuple[TenantAnswer, dict[str, Plan]]:
+    """Change a tenant's limits; the answer, and all plans."""
+    async with control(at) as mesh:
+        answer = await mesh.call(action, body, TenantAnswer)
+        found = await mesh.call("plans", Empty(), PlanList)
+        return answer, {plan.name: plan for plan in found.plans}
+
+
+def note_outdated(tenant: Tenant, plans: Mapping[str, Plan]) -> None:
+    """Tell of credentials that the server still holds to the subscriptions of before."""
+    if found := outdated(tenant, plans, time.time()):
+        keys = ", ".join(each.public_key for each in found)
+        output.note(
+            f"subscriptions: these credentials keep the limit of before, until new ones are issued"
+            f" (`tenantry tenants credentials issue {tenant.id}`) and they are revoked: {keys}"
+        )
 
 
 async def _issue(

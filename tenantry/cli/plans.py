@@ -13,13 +13,13 @@ from cyclopts import App, Parameter
 from tenantry import plans as documents
 from tenantry import subjects
 from tenantry.bus import Bus
-from tenantry.cli import connection, expiry, loop, output, services
+from tenantry.cli import connection, credentials, expiry, loop, output, services
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import ask, control
 from tenantry.cli.options import Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.errors import NotFound, Unavailable
-from tenantry.messages import Empty, Override, Plan, PlanList, SetOverride, TenantAnswer
+from tenantry.messages import Empty, Override, Plan, PlanList, SetOverride
 
 _WITHIN = 5.0
 _PAUSE = 0.1
@@ -174,14 +174,16 @@ def override(
         end = expiry.parse(until, time.time()) if until else None
         given = msgspec.structs.replace(documents.load_override(document), until=end, note=note)
     body = SetOverride(id=tenant, override=given)
-    answer = loop.run(ask(at, "override", body, TenantAnswer))
+    answer, plans = loop.run(credentials.change(at, "override", body))
     if form == "json":
         output.json(answer.tenant)
-    elif given is None:
+        return
+    if given is None:
         output.line(f"{tenant} has the limits of the plan {answer.tenant.plan}")
     else:
         end_text = f" until {output.moment(given.until)}" if given.until else ""
         output.line(f"{tenant} has limits of its own{end_text}")
+    credentials.note_outdated(answer.tenant, plans)
 
 
 async def _apply(at: Connection, wanted: list[Plan]) -> tuple[list[documents.Change], list[Router]]:
@@ -220,6 +222,12 @@ async def _routers(bus: Bus) -> list[Router]:
 def _print_changes(changes: list[documents.Change]) -> None:
     rows = [(each.plan, each.field, _value(each.before), _value(each.after)) for each in changes]
     output.table(("plan", "field", "is", "becomes"), rows)
+    for each in changes:
+        if each.field == "subscriptions" and each.before is not None:
+            output.note(
+                f"subscriptions: `apply` cuts the connections of tenants on {each.plan} off once;"
+                " they come back under the new limit"
+            )
 
 
 def _value(value: Any) -> str:

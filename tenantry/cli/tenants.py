@@ -15,6 +15,7 @@ from tenantry.cli import confirm, connection, keyfile, lags, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import all_tenants, ask, control
 from tenantry.cli.credentials import app as credentials
+from tenantry.cli.credentials import change, note_outdated
 from tenantry.cli.options import CredsFile, Output, TenantId
 from tenantry.cli.usage import examples
 from tenantry.lag import TenantLag
@@ -161,8 +162,10 @@ def set_plan(
 ) -> None:
     """Put a tenant on another plan, at once."""
     body = SetPlan(id=subjects.check_tenant(tenant), plan=plan)
-    answer = loop.run(ask(at, "set_plan", body, TenantAnswer))
+    answer, plans = loop.run(change(at, "set_plan", body))
     _print(answer.tenant, form, f"{tenant} is on the plan {answer.tenant.plan}")
+    if form != "json":
+        note_outdated(answer.tenant, plans)
 
 
 @app.command(

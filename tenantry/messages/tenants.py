@@ -30,6 +30,9 @@ class Credential(Message, frozen=True, kw_only=True):
     issued: float
     expires: float | None = None
     revoked: float | None = None
+    scope: str = ""
+    """Whose limits the server holds its connections to: `plan:<name>`, or `tenant:<id>` where they
+    are the tenant's own. Empty for credentials from before there were any."""
 
 
 class Tenant(Message, frozen=True, kw_only=True):

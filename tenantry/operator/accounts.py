@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from tenantry.operator import roles
-from tenantry.operator.claims import WITH_JETSTREAM, Account, Export, Import, ScopedKey
+from tenantry.operator.claims import (
+    UNLIMITED,
+    WITH_JETSTREAM,
+    Account,
+    Export,
+    Import,
+    ScopedKey,
+)
 
 
 def sys_account(control_key: str) -> Account:
@@ -37,6 +46,17 @@ def edge_account(mesh: str, tenant_key: str) -> Account:
         imports=(Import(name="replies", subject=roles.TENANT_INBOX, account=mesh),),
         signing_keys=(ScopedKey(key=tenant_key, role="tenant", template=roles.TENANT),),
     )
+
+
+def tenant_scope(key: str, subscriptions: int) -> ScopedKey:
+    """What every tenant may, with so many subscriptions in a connection (0 for any number).
+
+    The server lets one more pass: with each change of the account it cuts off whoever is at the
+    limit, and who keeps to its plan must never notice.
+    """
+    subs = subscriptions + 1 if subscriptions else UNLIMITED
+    template = msgspec.structs.replace(roles.TENANT, subs=subs)
+    return ScopedKey(key=key, role="tenant", template=template)
 
 
 def mesh_account(mesh: str, edge: str, system: str, role_keys: Mapping[str, str]) -> Account:

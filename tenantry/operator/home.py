@@ -20,12 +20,13 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from tenantry import subjects
 from tenantry.errors import SetupError
-from tenantry.operator import claims, creds, files, plant
+from tenantry.operator import accounts, claims, creds, files, plant
 from tenantry.operator.keys import KeyPair, Kind, is_public_key
 from tenantry.operator.server_conf import ServerOptions, render_server_conf
 
@@ -40,14 +41,15 @@ class OperatorHome:
         path: Path,
         manifest: plant.Manifest,
         operator: claims.Claims,
-        accounts: Mapping[str, claims.Claims],
+        documents: Mapping[str, claims.Claims],
     ) -> None:
         self.path = path
         self._manifest = manifest
         self._operator = operator
-        self._accounts = dict(accounts)
+        self._accounts = dict(documents)
         self._keys: dict[str, KeyPair] = {}
-        self._edge_issued = accounts["edge"].iat
+        self._scope_keys: dict[str, KeyPair] = {}
+        self._edge_issued = documents["edge"].iat
 
     @classmethod
     def create(
@@ -90,14 +92,14 @@ class OperatorHome:
         trusted = {operator.sub, *claims.read(operator, claims.Operator).signing_keys}
         if operator.iss != operator.sub:
             raise SetupError(f"{home / 'operator.jwt'} is not self-signed", hint=_BACKUP)
-        accounts = {}
+        documents = {}
         for account in plant.ACCOUNTS:
             file = home / "accounts" / f"{account}.jwt"
-            accounts[account] = _read_jwt(file)
-            claims.read(accounts[account], claims.Account)
-            if accounts[account].iss not in trusted:
+            documents[account] = _read_jwt(file)
+            claims.read(documents[account], claims.Account)
+            if documents[account].iss not in trusted:
                 raise SetupError(f"{file} is of another operator", hint=_BACKUP)
-        return cls(home, manifest, operator, accounts)
+        return cls(home, manifest, operator, documents)
 
     @property
     def name(self) -> str:
@@ -148,12 +150,19 @@ class OperatorHome:
         return creds.render(jwt, user)
 
     def tenant_jwt(
-        self, public_key: str, tenant: str, *, name: str = "", expires: int | None = None
+        self,
+        public_key: str,
+        tenant: str,
+        *,
+        name: str = "",
+        expires: int | None = None,
+        scope: str = "",
     ) -> str:
         """A user JWT for a tenant's program that made its own key pair.
 
         `public_key` is the program's, `name` is for people (the tenant's id by default),
-        `expires` in unix seconds. Raises SetupError.
+        `expires` in unix seconds, `scope` one that was pushed with :meth:`edge_claims`. Raises
+        SetupError.
         """
         if not is_public_key(public_key, Kind.USER):
             raise SetupError(f"{public_key!r} is not a user's public key", hint="it starts with U")
@@ -166,7 +175,7 @@ class OperatorHome:
         return claims.encode(
             claims.User(issuer_account=self.edge_public_key, tags=(creds.tenant_tag(tenant),)),
             subject=public_key,
-            signer=self._key(plant.TENANT_KEY),
+            signer=self._scope_key(scope) if scope else self._key(plant.TENANT_KEY),
             name=name or tenant,
             expires=expires,
         )
@@ -177,16 +186,26 @@ class OperatorHome:
         jwt = self.tenant_jwt(user.public_key, tenant, name=name, expires=expires)
         return creds.render(jwt, user)
 
-    def edge_claims(self, revocations: Mapping[str, int]) -> str:
+    def edge_claims(
+        self, revocations: Mapping[str, int], scopes: Mapping[str, int] = MappingProxyType({})
+    ) -> str:
         """The account JWT of EDGE with exactly these revocations, for the control plane to push.
 
-        Maps a user's public key to unix seconds: what was issued until then is void. Each JWT is
-        issued at least a second after the one before: nodes keep the one that is issued later.
+        Maps a user's public key to unix seconds: what was issued until then is void. `scopes` maps
+        names to the subscriptions that each connection may have, 0 for any number; credentials of
+        a scope that is left out are void. Each JWT is issued at least a second after the one
+        before: nodes keep the one that is issued later.
         """
         edge = claims.read(self._accounts["edge"], claims.Account)
+        keys = tuple(
+            accounts.tenant_scope(self._scope_key(name).public_key, subscriptions)
+            for name, subscriptions in sorted(scopes.items())
+        )
         self._edge_issued = max(int(time.time()), self._edge_issued + 1)
         return claims.encode(
-            msgspec.structs.replace(edge, revocations=dict(revocations)),
+            msgspec.structs.replace(
+                edge, revocations=dict(revocations), signing_keys=(*edge.signing_keys, *keys)
+            ),
             subject=self.edge_public_key,
             signer=self._key(plant.OPERATOR_KEY),
             name=self._accounts["edge"].name,
@@ -235,6 +254,12 @@ class OperatorHome:
                 raise SetupError(f"{path} is the key of another home", hint=_BACKUP)
             self._keys[label] = key
         return self._keys[label]
+
+    def _scope_key(self, scope: str) -> KeyPair:
+        """Made out of the tenants' key: every replica has the same, and there is none to store."""
+        if scope not in self._scope_keys:
+            self._scope_keys[scope] = self._key(plant.TENANT_KEY).derive(scope)
+        return self._scope_keys[scope]
 
     def _signers(self) -> set[str]:
         signers = set(claims.read(self._operator, claims.Operator).signing_keys)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -66,6 +67,15 @@ class KeyPair:
         except (nkeys.NkeysError, ValueError) as error:
             raise SetupError("not an nkey seed", hint=_SEED_HINT) from error
         return cls(public_key=public_key, seed=text, _pair=pair)
+
+    def derive(self, label: str) -> KeyPair:
+        """The key pair of the same kind that belongs to `label`.
+
+        Whoever has this seed can make it again, so it need not be stored.
+        """
+        raw = hmac.digest(self.seed.encode(), label.encode(), "sha256")
+        seed: bytes = nkeys.encode_seed(raw, _PREFIX[self.kind])
+        return KeyPair.from_seed(seed.decode())
 
     @property
     def kind(self) -> Kind:

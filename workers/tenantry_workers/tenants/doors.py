@@ -1,13 +1,16 @@
-"""Revocations: the EDGE account's JWT, signed anew and pushed whenever a credential is revoked.
+"""The EDGE account's JWT: revoked keys, and the scopes of the tenants' credentials.
 
-The truth is the tenants' records. Each replica pushes the whole list as it knows it, once at its
-start and after each revocation it hears of, so that whoever pushes last has heard of all.
+It is signed anew and pushed whenever one of them changes. The truth is the tenants' records and the
+plans. Each replica pushes the whole as it knows it, once at its start and after each change that it
+hears of, so that whoever pushes last has heard of all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -15,23 +18,41 @@ import structlog
 from tenantry import tasks
 from tenantry.bus import Bus, Table
 from tenantry.errors import Rejection, TenantryError, Unavailable
-from tenantry.messages import Tenant
+from tenantry.messages import Plan, Tenant
 from tenantry.operator import OperatorHome
+from tenantry.plans import in_force, subscriptions_of
 
 _PUSH = "$SYS.REQ.CLAIMS.UPDATE"
 _RETRY = 1.0
+_TICK = 10.0
+"""An override that ends changes no record: seconds between looks."""
 
 log = structlog.get_logger("tenantry.tenants")
 
 
-class Doors:
-    """Keeps the server's list of revoked keys equal to the tenants' records."""
+class Wanted(NamedTuple):
+    """What the server should know."""
 
-    def __init__(self, system: Bus, home: OperatorHome, tenants: Table[Tenant]) -> None:
+    revoked: dict[str, int]
+    """Every revoked key that has not expired by itself, with the second it was revoked."""
+    scopes: dict[str, int]
+    """The subscriptions of a connection, by the scope of its credentials; 0 for any number."""
+
+
+class Doors:
+    """Keeps the server's account of the tenants equal to the records."""
+
+    def __init__(
+        self, system: Bus, home: OperatorHome, tenants: Table[Tenant], plans: Table[Plan]
+    ) -> None:
         self._system = system
         self._home = home
         self._tenants = tenants
-        self._pushed: dict[str, int] | None = None
+        self._plans = plans
+        self._pushed: Wanted | None = None
+        self._asked = 0
+        self._settled = 0
+        """What was asked up to this number is in force."""
         self._wake = asyncio.Event()
         self._done = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -40,38 +61,44 @@ class Doors:
         """Push what is known, then after every change."""
         self._system.on_reconnect(self._forget)
         self._task = asyncio.create_task(self._run())
-        await self.shut(self.wanted())
+        await self.settled()
 
     async def stop(self) -> None:
         """Push no more."""
         await tasks.end(self._task)
 
-    def changed(self, _name: str, _tenant: Tenant | None) -> None:
-        """A tenant's record has changed."""
+    def changed(self, _name: str, _record: Tenant | Plan | None) -> None:
+        """A tenant's record or a plan has changed."""
         self._wake.set()
 
-    def wanted(self) -> dict[str, int]:
-        """Every revoked key that has not expired by itself, with the second it was revoked."""
+    def wanted(self) -> Wanted:
+        """What follows from the records of now."""
         now = time.time()
-        return {
-            credential.public_key: int(credential.revoked) + 1
-            for tenant in self._tenants.rows.values()
-            for credential in tenant.credentials
-            if credential.revoked is not None
-            and (credential.expires is None or credential.expires > now)
-        }
+        revoked: dict[str, int] = {}
+        scopes = {f"plan:{plan.name}": plan.subscriptions for plan in self._plans.rows.values()}
+        for tenant in self._tenants.rows.values():
+            for credential in tenant.credentials:
+                if in_force(credential, now):
+                    if (scope := credential.scope) and scope not in scopes:
+                        scopes[scope] = subscriptions_of(scope, tenant, self._plans.rows, now)
+                elif credential.revoked is not None and (
+                    credential.expires is None or credential.expires > now
+                ):
+                    revoked[credential.public_key] = int(credential.revoked) + 1
+        return Wanted(revoked, scopes)
 
-    async def shut(self, keys: dict[str, int], *, timeout: float = 10.0) -> None:
-        """Return when the server has all these keys; raises :class:`Unavailable`."""
+    async def settled(self, *, timeout: float = 10.0) -> None:
+        """Return when all that is known now is in force; raises :class:`Unavailable`."""
+        self._asked += 1
+        number = self._asked
         self._wake.set()
         try:
             async with asyncio.timeout(timeout), self._done:
-                await self._done.wait_for(
-                    lambda: self._pushed is not None and keys.keys() <= self._pushed.keys()
-                )
+                await self._done.wait_for(lambda: self._settled >= number)
         except TimeoutError:
             raise Unavailable(
-                "the revocation is recorded but not in force yet; it will be", retry_after=5.0
+                "the change is recorded but not in force at the server yet; it will be",
+                retry_after=5.0,
             ) from None
 
     def _forget(self) -> None:
@@ -81,24 +108,26 @@ class Doors:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            wanted = self.wanted()
+            number, wanted = self._asked, self.wanted()
             if wanted != self._pushed:
                 try:
                     await self._push(wanted)
                 except (TenantryError, Rejection) as error:
-                    log.error("revocations not pushed", why=str(error))
+                    log.error("account not pushed", why=str(error))
                     await asyncio.sleep(_RETRY)
                     continue
-                async with self._done:
-                    self._pushed = wanted
-                    self._done.notify_all()
-            await self._wake.wait()
+            async with self._done:
+                self._pushed, self._settled = wanted, number
+                self._done.notify_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await self._wake.wait()
 
-    async def _push(self, revocations: dict[str, int]) -> None:
-        jwt = self._home.edge_claims(revocations)
+    async def _push(self, wanted: Wanted) -> None:
+        jwt = self._home.edge_claims(wanted.revoked, wanted.scopes)
         self._home.validate_edge(jwt)
         answer = await self._system.call(_PUSH, jwt.encode())
         result = msgspec.json.decode(answer.data)
         if "error" in result:
             raise Unavailable(f"nats-server refuses the account: {result['error']}")
-        log.info("revocations in force", keys=len(revocations))
+        log.info("account in force", revoked=len(wanted.revoked), scopes=len(wanted.scopes))

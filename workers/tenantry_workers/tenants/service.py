@@ -38,7 +38,7 @@ from tenantry.messages import (
 )
 from tenantry.operator import OperatorHome
 from tenantry.operator.keys import Kind, is_public_key
-from tenantry.plans import check, effective
+from tenantry.plans import check, effective, scope_of
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.publisher import event_name
@@ -100,8 +100,9 @@ class TenantsService:
             raise BadMessage("this is no tenant id", path="$.id")
         _check_key(ask.public_key)
         now = round(time.time(), 3)
+        scope = f"plan:{ask.plan}"
         first = (
-            (Credential(public_key=ask.public_key, name="first", issued=now),)
+            (Credential(public_key=ask.public_key, name="first", issued=now, scope=scope),)
             if ask.public_key
             else ()
         )
@@ -110,7 +111,8 @@ class TenantsService:
         await self._tenants.reach(revision)
         jwt = None
         if ask.public_key is not None:
-            jwt = self._home.tenant_jwt(ask.public_key, ask.id, name="first")
+            await self._doors.settled()
+            jwt = self._home.tenant_jwt(ask.public_key, ask.id, name="first", scope=scope)
         return TenantAnswer(tenant=created, jwt=jwt)
 
     async def show(self, _ctx: PlatformContext, ask: TenantRef) -> Tenant:
@@ -178,16 +180,24 @@ class TenantsService:
         if ask.expires is not None and ask.expires <= time.time():
             raise Conflict("the expiry lies in the past", hint="give seconds since the epoch")
         _check_key(ask.public_key)
+        issued = round(time.time(), 3)
         credential = Credential(
-            public_key=ask.public_key,
-            name=ask.name,
-            issued=round(time.time(), 3),
-            expires=ask.expires,
+            public_key=ask.public_key, name=ask.name, issued=issued, expires=ask.expires
         )
-        answer = await self._change(ask.id, lambda tenant: with_credential(tenant, credential))
-        expires = None if ask.expires is None else int(ask.expires)
-        jwt = self._home.tenant_jwt(ask.public_key, ask.id, name=ask.name, expires=expires)
-        return TenantAnswer(tenant=answer.tenant, jwt=jwt)
+
+        def change(tenant: Tenant) -> Tenant:
+            scope = scope_of(tenant, issued)
+            return with_credential(tenant, msgspec.structs.replace(credential, scope=scope))
+
+        tenant = (await self._change(ask.id, change)).tenant
+        jwt = self._home.tenant_jwt(
+            ask.public_key,
+            ask.id,
+            name=ask.name,
+            expires=None if ask.expires is None else int(ask.expires),
+            scope=next(c.scope for c in tenant.credentials if c.public_key == ask.public_key),
+        )
+        return TenantAnswer(tenant=tenant, jwt=jwt)
 
     async def revoke_credentials(
         self, _ctx: PlatformContext, ask: RevokeCredentials
@@ -227,6 +237,7 @@ class TenantsService:
                 raise _at(error, f"$.plans[{number}]") from None
         revision = await self._store.write_plans(ask.plans)
         await self._plans.reach(revision)
+        await self._doors.settled()
         return await self.plans(_ctx, Empty())
 
     async def override(self, _ctx: PlatformContext, ask: SetOverride) -> TenantAnswer:
@@ -249,9 +260,7 @@ class TenantsService:
     async def _change(self, name: str, change: Change) -> TenantAnswer:
         tenant, revision = await self._store.change(name, change)
         await self._tenants.reach(revision)
-        revoked = {c.public_key: 0 for c in tenant.credentials if c.revoked is not None}
-        live = self._doors.wanted()
-        await self._doors.shut({key: 0 for key in revoked if key in live})
+        await self._doors.settled()
         return TenantAnswer(tenant=tenant)
 
 
