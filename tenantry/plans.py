@@ -136,6 +136,12 @@ def effective(plan: Plan, override: Override | None, now: float) -> Plan:
     return msgspec.structs.replace(plan, **fields)
 
 
+def limits_of(tenant: Tenant, plans: Mapping[str, Plan], now: float) -> Plan | None:
+    """What holds for a tenant at `now`; None where its plan does not exist."""
+    plan = plans.get(tenant.plan)
+    return effective(plan, tenant.override, now) if plan is not None else None
+
+
 def scope_of(tenant: Tenant, now: float) -> str:
     """Whose limits the server is to hold new credentials of a tenant to, see `Credential.scope`."""
     own = tenant.override
@@ -147,10 +153,8 @@ def scope_of(tenant: Tenant, now: float) -> str:
 def subscriptions_of(scope: str, tenant: Tenant, plans: Mapping[str, Plan], now: float) -> int:
     """What the server holds each connection of a tenant's credentials to, 0 for any number."""
     kind, _, name = scope.partition(":")
-    plan = plans.get(name if kind == "plan" else tenant.plan)
-    if plan is None or not scope:
-        return 0
-    return (effective(plan, tenant.override, now) if kind == "tenant" else plan).subscriptions
+    plan = limits_of(tenant, plans, now) if kind == "tenant" else plans.get(name)
+    return plan.subscriptions if plan is not None else 0
 
 
 def outdated(tenant: Tenant, plans: Mapping[str, Plan], now: float) -> list[Credential]:

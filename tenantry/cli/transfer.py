@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from tenantry.journal import Selection, archive, transfer
 from tenantry.journal.archive import Summary
 from tenantry.journal.transfer import Imported, Importer
 from tenantry.messages import Empty, PlanList, Tenant, TenantRef
+from tenantry.plans import limits_of
 from tenantry.streams import JOURNAL
 
 File = Annotated[Path, Parameter(help="the file; one that ends in .gz is compressed")]
@@ -129,7 +131,8 @@ async def _importer(
     bus: Bus = mesh.bus
     await mesh.issue_context(tenant)  # refused for a deleted tenant: say so before all else
     await transfer.check_new(bus, summary, tenant)
-    plans = await mesh.call("plans", Empty(), PlanList)
+    plans = (await mesh.call("plans", Empty(), PlanList)).plans
+    limits = limits_of(found, {plan.name: plan for plan in plans}, time.time())
 
     async def token() -> str:
         return await mesh.issue_context(tenant, principal="import")
@@ -140,6 +143,6 @@ async def _importer(
         summary,
         tenant=tenant,
         token=token,
-        retention=next((plan.retention for plan in plans.plans if plan.name == found.plan), 0),
+        retention=limits.retention if limits is not None else 0,
         deliver=deliver,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from tenantry import subjects
 from tenantry.bus import Bus, Table
 from tenantry.bus import jetstream as js
 from tenantry.context.token import Minter, terms
-from tenantry.messages import Plan, TenantEvent
+from tenantry.messages import Plan, Tenant, TenantEvent
+from tenantry.plans import effective
 from tenantry.wire import codec, headers, trace
 
 _WAIT = 5.0
@@ -23,15 +25,20 @@ def event_name(kind: type[TenantEvent]) -> str:
 class EventPublisher:
     """Publishes events of the service `tenants`, each with a context of its tenant."""
 
-    def __init__(self, bus: Bus, minter: Minter, plans: Table[Plan]) -> None:
+    def __init__(
+        self, bus: Bus, minter: Minter, tenants: Table[Tenant], plans: Table[Plan]
+    ) -> None:
         self._bus = bus
         self._minter = minter
+        self._tenants = tenants
         self._plans = plans
 
     async def publish(self, event: TenantEvent, *, msg_id: str, hop: trace.Trace) -> None:
         """Store one event, kept for as long as the plan says. Raises what the journal says."""
         tenant, plan = event.tenant, event.plan
-        found = self._plans.get(plan)
+        found, holder = self._plans.get(plan), self._tenants.get(tenant)
+        if found is not None and holder is not None:
+            found = effective(found, holder.override, time.time())
         retention = found.retention if found is not None else 0
         fields = {
             headers.MSG_ID: msg_id,

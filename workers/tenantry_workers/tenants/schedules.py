@@ -18,6 +18,7 @@ from tenantry.bus.jetstream import Delivery
 from tenantry.context.token import Claims, KeyRing, Minter, terms
 from tenantry.errors import BadContext, BadSubject, JetStreamError, TooLarge, UnknownKey
 from tenantry.messages import Plan, Tenant
+from tenantry.plans import limits_of
 from tenantry.schedules import Kept
 from tenantry.streams import TIMERS
 from tenantry.wire import headers, trace
@@ -113,7 +114,7 @@ class DueSchedules:
             log.error("schedule dropped", why=error.message, **_about(kept))
 
     def _fields(self, tenant: Tenant, kept: Kept, claims: Claims) -> dict[str, str]:
-        plan = self._plans.get(tenant.plan)
+        plan = limits_of(tenant, self._plans.rows, time.time())
         retention = plan.retention if plan is not None else claims.retention
         fields = {
             headers.MSG_ID: f"{tenant.id}.s.{kept.schedule.id}",

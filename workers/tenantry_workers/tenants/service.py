@@ -38,7 +38,7 @@ from tenantry.messages import (
 )
 from tenantry.operator import OperatorHome
 from tenantry.operator.keys import Kind, is_public_key
-from tenantry.plans import check, effective, scope_of
+from tenantry.plans import check, effective, limits_of, scope_of
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.publisher import event_name
@@ -212,7 +212,7 @@ class TenantsService:
         tenant = await self._store.get(ask.id)
         if tenant.state == "deleted":
             raise Conflict(f"tenant {tenant.id} is deleted")
-        plan = self._plans.get(tenant.plan)
+        plan = limits_of(tenant, self._plans.rows, time.time())
         return RenewedContext(
             token=self._minter.mint(
                 tenant.id,

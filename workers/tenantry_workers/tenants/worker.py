@@ -56,7 +56,7 @@ class TenantsWorker:
             doors = Doors(system, self._home, tenants, plans)
             tenants.listen(doors.changed)
             plans.listen(doors.changed)
-            publisher = EventPublisher(bus, minter, plans)
+            publisher = EventPublisher(bus, minter, tenants, plans)
             events = TenantEvents(bus, publisher)
             letters = DeadLetterEvents(bus, publisher, tenants)
             keys = KeyTable(bus)
