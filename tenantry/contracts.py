@@ -182,6 +182,14 @@ _MESH = (
     ),
     Row("$KV.keys.context.<key id>", "record", "VerifyKey", "routers, tenants", "all", "KV_keys"),
     Row(
+        "$KV.volumes.<tenant>, $KV.volumes.journal.progress",
+        "record",
+        "Volume, VolumeProgress",
+        "tenants",
+        "routers, tenants",
+        "KV_volumes",
+    ),
+    Row(
         "$KV.state.<tenant>.<service>.<name>",
         "record",
         "the service's own",

@@ -101,6 +101,11 @@ def check(plan: Plan) -> None:
     """Raise :class:`BadMessage` for a plan that says what can't be."""
     if not subjects.is_name(plan.name):
         raise BadMessage(f"{plan.name!r} is no name of a plan", hint="letters, digits, _")
+    if 0 < plan.journal_bytes < plan.max_body:
+        raise BadMessage(
+            f"journal_bytes {plan.journal_bytes} is less than max_body {plan.max_body}",
+            hint="the largest command would never fit",
+        )
     scopes = Counter(rate.scope for rate in plan.rates)
     for rate in plan.rates:
         _check_scope(rate.scope)
@@ -110,18 +115,22 @@ def check(plan: Plan) -> None:
             raise BadMessage(f"two rates of {rate.scope}", hint="leave one")
     names = Counter(quota.name for quota in plan.quotas)
     for quota in plan.quotas:
-        _check_scope(quota.scope)
         if names[quota.name] > 1:
             raise BadMessage(f"two quotas {quota.name}", hint="leave one")
-        if quota.limit < quota.amount:
-            raise BadMessage(f"{quota.name}: hard {quota.limit} is less than the amount")
-        if quota.threshold > quota.limit:
-            raise BadMessage(f"{quota.name}: soft {quota.threshold} is more than hard")
-        if quota.between == "charge" and quota.limit == quota.amount:
-            raise BadMessage(
-                f"{quota.name}: nothing can be charged between the amount and itself",
-                hint="set `hard` to where overage ends",
-            )
+        _check_quota(quota)
+
+
+def _check_quota(quota: Quota) -> None:
+    _check_scope(quota.scope)
+    if quota.limit < quota.amount:
+        raise BadMessage(f"{quota.name}: hard {quota.limit} is less than the amount")
+    if quota.threshold > quota.limit:
+        raise BadMessage(f"{quota.name}: soft {quota.threshold} is more than hard")
+    if quota.between == "charge" and quota.limit == quota.amount:
+        raise BadMessage(
+            f"{quota.name}: nothing can be charged between the amount and itself",
+            hint="set `hard` to where overage ends",
+        )
 
 
 def effective(plan: Plan, override: Override | None, now: float) -> Plan:

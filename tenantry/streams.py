@@ -29,6 +29,7 @@ BUCKETS = {
     "replays": 32,
     "redrives": 1,
     "usage": 1,
+    "volumes": 1,
 }
 """The buckets, and how many revisions each key keeps."""
 

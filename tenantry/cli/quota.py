@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from tenantry import subjects
+from tenantry import subjects, volumes
 from tenantry.bus import Bucket
 from tenantry.cli import connection, levels, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output, TenantId
 from tenantry.errors import NotFound
-from tenantry.messages import Count, Empty, Plan, PlanList, Quota, Rate, Tenant, TenantRef, Usage
+from tenantry.messages import (
+    Count,
+    Empty,
+    Plan,
+    PlanList,
+    Quota,
+    Rate,
+    Tenant,
+    TenantRef,
+    Usage,
+    Volume,
+)
 from tenantry.plans import effective, window_of
 
 
@@ -55,22 +66,33 @@ def quota(
     its burst for full.
     """
     subjects.check_tenant(tenant)
-    record, plan, usage, left = loop.run(_look(at, tenant))
-    now = time.time()
-    own = effective(plan, record.override, now)
-    limits = [*_fixed(own, left), *(_standing(each, usage, now) for each in own.quotas)]
+    found = loop.run(_look(at, tenant))
+    now, plan = time.time(), found.plan
+    own = effective(plan, found.record.override, now)
+    limits = [*_fixed(own, found.left), *(_standing(each, found.usage, now) for each in own.quotas)]
+    if own.journal_bytes:
+        limits.append(_journal(own.journal_bytes, found.volume, now))
     if form == "json":
         about = {"tenant": tenant, "plan": plan.name, "override": own is not plan}
         output.json(about | {"limits": limits})
         return
-    output.note(f"{tenant} on the plan {plan.name}{_until(record, own is not plan)}")
+    output.note(f"{tenant} on the plan {plan.name}{_until(found.record, own is not plan)}")
     output.table(
         ("limit", "of", "used", "reserved", "left", "begins anew", ""),
         [_row(each) for each in limits],
     )
 
 
-async def _look(at: Connection, name: str) -> tuple[Tenant, Plan, Usage, dict[str, float]]:
+class _Found(NamedTuple):
+    record: Tenant
+    plan: Plan
+    usage: Usage
+    volume: Volume
+    left: dict[str, float]
+    """Of each rate, what routers know."""
+
+
+async def _look(at: Connection, name: str) -> _Found:
     async with control(at) as mesh:
         tenant = await mesh.call("show", TenantRef(id=name), Tenant)
         plans = (await mesh.call("plans", Empty(), PlanList)).plans
@@ -78,8 +100,14 @@ async def _look(at: Connection, name: str) -> tuple[Tenant, Plan, Usage, dict[st
         if plan is None:
             raise NotFound(f"the plan {tenant.plan} of {name} is gone")
         entry = await Bucket(mesh.bus, "usage", Usage).get(name)
-        usage = entry.value if entry is not None else Usage()
-        return tenant, plan, usage, await levels.of(mesh.bus, name)
+        row = await Bucket(mesh.bus, volumes.BUCKET, Volume).get(name)
+        return _Found(
+            tenant,
+            plan,
+            entry.value if entry is not None else Usage(),
+            row.value if row is not None else Volume(),
+            await levels.of(mesh.bus, name),
+        )
 
 
 def _fixed(plan: Plan, left: Mapping[str, float]) -> list[Limit]:
@@ -89,6 +117,9 @@ def _fixed(plan: Plan, left: Mapping[str, float]) -> list[Limit]:
         found += _rate(rate.scope, rate.scope, rate, left.get(rate.scope))
     if plan.concurrency:
         found.append(Limit(name="concurrency", kind="at once in a service", limit=plan.concurrency))
+    if plan.subscriptions:
+        kind = "in a connection"
+        found.append(Limit(name="subscriptions", kind=kind, limit=plan.subscriptions))
     found.append(Limit(name="body", kind="bytes", limit=plan.max_body))
     return found
 
@@ -119,6 +150,19 @@ def _standing(quota: Quota, usage: Usage, now: float) -> Limit:
         window=count.window,
         resets=window.end,
         state=_state(quota, count.used),
+    )
+
+
+def _journal(bound: int, volume: Volume, now: float) -> Limit:
+    """The journal's bytes; they make room when the first of them go."""
+    used = volumes.total(volume, now)
+    return Limit(
+        name=volumes.NAME,
+        kind="bytes",
+        limit=bound,
+        used=used,
+        left=max(0, bound - used),
+        state="refuses" if used >= bound else "",
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgspec
 
-from tenantry import subjects
+from tenantry import subjects, volumes
 from tenantry.bus import Bucket, Bus, api
 from tenantry.bus import jetstream as js
 from tenantry.bus.scan import find_last
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
-from tenantry.messages import Tenant
+from tenantry.messages import Tenant, Volume
 from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
 
 _ROUNDS = 5
@@ -87,6 +88,7 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
                 erased[place] += int(answer["purged"])
         await asyncio.sleep(_PAUSE)
         if not [p for p in erased if p[0] not in missing and await find_last(bus, p[0], p[2])]:
+            await _count_anew(bus, tenant)
             return [
                 Erased(stream=stream, what=what, filter=only, count=count)
                 for (stream, what, only), count in erased.items()
@@ -95,3 +97,12 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
     raise Unavailable(
         f"messages of {tenant} still come", hint="stop what sends them, and erase it again"
     )
+
+
+async def _count_anew(bus: Bus, tenant: str) -> None:
+    """Drop what was counted of its journal; the tenants worker counts what there is then."""
+    bucket = Bucket(bus, volumes.BUCKET, Volume)
+    with contextlib.suppress(Unavailable):  # this mesh has no such bucket
+        record = await bucket.read(tenant)
+        if record is not None and not record.deleted:
+            await bucket.delete(tenant)

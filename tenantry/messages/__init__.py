@@ -52,6 +52,7 @@ from tenantry.messages.tenants import (
     TenantState,
 )
 from tenantry.messages.usage import Count, Usage
+from tenantry.messages.volumes import Volume, VolumeProgress
 
 __all__ = [
     "EVENT_OF_CHANGE",
@@ -114,4 +115,6 @@ __all__ = [
     "TenantTally",
     "Usage",
     "VerifyKey",
+    "Volume",
+    "VolumeProgress",
 ]

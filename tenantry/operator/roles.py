@@ -82,7 +82,7 @@ _ROUTER = Template(
             "$KV.keys.>",
             "$KV.usage.>",
             "$JS.API.INFO",
-            *_buckets("tenants", "plans", "catalogue", "keys", "usage"),
+            *_buckets("tenants", "plans", "catalogue", "keys", "usage", "volumes"),
             *_reads(JOURNAL),
         )
     ),

@@ -13,6 +13,8 @@ PLAN = """
 rate = 100
 burst = 100
 concurrency = 3
+journal_bytes = 1_000_000
+subscriptions = 50
 
 [[metered.rates]]
 scope = "orders.place"
@@ -44,7 +46,8 @@ def limits(mesh: Cli, tenant: str) -> dict[str, dict[str, Any]]:
 
 def test_every_limit_is_shown(mesh: Cli, metered: str) -> None:
     found = limits(mesh, metered)
-    assert set(found) == {"rate", "burst", "orders.place", "concurrency", "body", "per-day"}
+    names = {"rate", "burst", "orders.place", "concurrency", "body", "subscriptions"}
+    assert set(found) == names | {"per-day", "journal-bytes"}
     assert found["orders.place"]["state"] == "shadow"
 
 
@@ -78,7 +81,15 @@ def test_of_a_burst_it_tells_what_is_left_now(mesh: Cli, metered: str) -> None:
 def test_a_table_has_a_line_each(mesh: Cli, metered: str) -> None:
     head, *rows = mesh.ok("quota", metered).out.splitlines()
     assert head.split() == ["LIMIT", "OF", "USED", "RESERVED", "LEFT", "BEGINS", "ANEW"]
-    assert len(rows) == 7
+    assert len(rows) == 9
+
+
+def test_the_journals_bytes_are_counted(mesh: Cli, metered: str) -> None:
+    def standing() -> tuple[int, int]:
+        found = limits(mesh, metered)["journal-bytes"]
+        return found["used"], found["left"]
+
+    soon(lambda: standing()[0] > 0 and sum(standing()) == 1_000_000)
 
 
 def test_a_tenant_that_is_not_there_is_told(mesh: Cli) -> None:

@@ -16,6 +16,7 @@ from tenantry_workers.router.admission import Admission, Contexts, Forward
 from tenantry_workers.router.directory import Directory, Known
 from tenantry_workers.router.limits import Limiter, LocalLimiter
 from tenantry_workers.router.quotas import Quotas
+from tenantry_workers.router.volumes import Volumes
 
 MINTER = Minter("k1", b"\1" * 32)
 TRACE = trace.Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
@@ -41,9 +42,10 @@ def tenant(name: str, **fields: Any) -> Tenant:
 
 
 def admission_of(directory: Directory, limiter: Limiter | None = None) -> Admission:
-    """The router's rules over this directory; the quotas of its plans are not asked for."""
-    quotas = Quotas(Bus(["nats://127.0.0.1:1"]))
-    return Admission(directory, limiter or LocalLimiter(), Contexts(MINTER), quotas)
+    """The router's rules over this directory; what its plans count in NATS is not asked for."""
+    bus = Bus(["nats://127.0.0.1:1"])
+    contexts, quotas, volumes = Contexts(MINTER), Quotas(bus), Volumes(bus)
+    return Admission(directory, limiter or LocalLimiter(), contexts, quotas, volumes)
 
 
 def admit(

@@ -28,12 +28,14 @@ from tenantry.errors import (
     UnknownAction,
 )
 from tenantry.messages import Plan, RateLevel
+from tenantry.volumes import stored_size
 from tenantry.wire import headers as names
 from tenantry.wire.trace import Trace
 from tenantry_workers.router.directory import Directory, Known
 from tenantry_workers.router.limits import Decision, Limiter, LocalLimiter, Meter
 from tenantry_workers.router.quotas import Quotas, Standing, Verdict
 from tenantry_workers.router.scopes import OWN, Limits, Scopes, meters_of
+from tenantry_workers.router.volumes import Volumes
 
 PRINCIPAL = "edge"
 """Who the context names: NATS does not tell which of a tenant's credentials was used."""
@@ -141,10 +143,12 @@ class Admission:
         limiter: Limiter,
         contexts: Contexts,
         quotas: Quotas,
+        volumes: Volumes,
     ) -> None:
         self._directory = directory
         self._limiter = limiter
         self._quotas = quotas
+        self._volumes = volumes
         self._scopes = Scopes()
         self._strangers = LocalLimiter()
         self._contexts = contexts
@@ -204,7 +208,7 @@ class Admission:
         check_limits(limited)
         try:
             name, action = self._check(subject, reply, size, limited)
-            return self._forward(name, action, limited, headers, trace)
+            return self._forward(name, action, limited, headers, size, trace)
         except Rejection:
             if limited.verdict is not None:
                 self._quotas.refund(limited.tenant, limited.limits.quotas, limited.verdict)
@@ -233,8 +237,9 @@ class Admission:
         return name, action
 
     def forget_idle(self, now: float) -> None:
-        """Drop what strangers have left."""
+        """Drop what strangers have left, and volumes that are counted."""
         self._strangers.forget_idle(now)
+        self._volumes.forget_idle()
 
     def _action(self, name: str) -> Known:
         action = self._directory.actions.get(name)
@@ -252,6 +257,7 @@ class Admission:
         action: Known,
         limited: Limited,
         headers: Mapping[str, str],
+        size: int,
         trace: Trace,
     ) -> Forward:
         tenant, plan = limited.tenant, limited.plan
@@ -271,6 +277,9 @@ class Admission:
             inside[names.MSG_ID] = f"{tenant}.e.{msg_id}"
         if action.kind == "command":
             inside[names.TTL] = f"{plan.retention}s"
+            if plan.journal_bytes:
+                stored = f"journal.00.{tenant}.{name}"
+                self._volumes.take(tenant, plan, stored_size(stored, inside, size))
             return Forward(f"tenant.{tenant}.{name}", inside)
         limit = min(action.timeout, plan.timeout)
         if headers and (asked := names.find(headers, names.TIMEOUT)):

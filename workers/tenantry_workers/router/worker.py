@@ -38,6 +38,7 @@ from tenantry_workers.router.metrics import RouterMetrics
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.quotas import Quotas
 from tenantry_workers.router.renewal import Renewal
+from tenantry_workers.router.volumes import Volumes
 
 if TYPE_CHECKING:
     from tenantry_workers.router.limits.shared import SharedLimiter
@@ -83,7 +84,10 @@ class RouterWorker:
             limiter, contexts = await self._limiter(stack, directory), Contexts(minter)
             quotas = Quotas(bus, routers=lambda: directory.routers)
             stack.push_async_callback(quotas.stop)
-            admission = Admission(directory, limiter, contexts, quotas)
+            volumes = Volumes(bus)
+            await volumes.start()
+            stack.push_async_callback(volumes.stop)
+            admission = Admission(directory, limiter, contexts, quotas, volumes)
             routing = Routing(bus, admission, limiter, quotas)
             stack.push_async_callback(routing.stop)
             control = ServiceRun(

@@ -24,6 +24,7 @@ from tenantry_workers.tenants.quotas import QuotaEvents
 from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
+from tenantry_workers.tenants.volumes import VolumeCount
 
 log = structlog.get_logger("tenantry.tenants")
 
@@ -63,7 +64,16 @@ class TenantsWorker:
             due = DueSchedules(bus, minter, keys.ring, tenants, plans)
             limits = PlanEvents(bus, publisher, tenants)
             quotas = QuotaEvents(bus, publisher, tenants, plans)
-            for part in (plans, tenants, keys, doors, events, letters, limits, quotas, due):
+            volumes = VolumeCount(
+                bus,
+                publisher,
+                tenants,
+                plans,
+                instance=self.instance,
+                max_age=self._config.journal.max_age,
+            )
+            follow = (events, letters, limits, quotas, due, volumes)
+            for part in (plans, tenants, keys, doors, *follow):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)

@@ -1,0 +1,229 @@
+"""Counting what the journal holds of tenants whose plan bounds it, in bytes.
+
+One replica reads the journal's headers, from where the last one ended. Each row says how far it is
+counted, so that nothing counts twice, whatever is killed in between. While no plan bounds any
+tenant, nothing is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+
+import msgspec
+import structlog
+
+from tenantry import subjects, tasks
+from tenantry.bus import Bucket, Bus, Table
+from tenantry.bus.jetstream import StoredMessage, api
+from tenantry.bus.reading import read
+from tenantry.errors import JetStreamError, Rejection
+from tenantry.messages import (
+    Plan,
+    QuotaExhausted,
+    QuotaWarned,
+    Tenant,
+    Volume,
+    VolumeProgress,
+)
+from tenantry.plans import limits_of
+from tenantry.streams import JOURNAL
+from tenantry.volumes import (
+    BUCKET,
+    NAME,
+    PROGRESS,
+    Piece,
+    counted,
+    gone,
+    stored_size,
+    total,
+)
+from tenantry.wire import headers, trace
+from tenantry_workers.tenants.publisher import EventPublisher
+
+_PAUSE = 0.5
+_BEAT = 1.0
+_PATIENCE = 5.0
+"""Seconds after which another replica takes over."""
+
+_AT_ONCE = 5_000
+_SIZE = "Nats-Msg-Size"
+_LEVELS = ("", "warned", "exhausted")
+
+log = structlog.get_logger("tenantry.tenants")
+
+
+class VolumeCount:
+    """Keeps the bucket `volumes`, and tells tenants at 80 % and 100 % of their bytes."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        events: EventPublisher,
+        tenants: Table[Tenant],
+        plans: Table[Plan],
+        *,
+        instance: str,
+        max_age: float = 0.0,
+    ) -> None:
+        self._bus = bus
+        self._events = events
+        self._tenants = tenants
+        self._plans = plans
+        self._instance = instance
+        self._max_age = max_age
+        self._bucket = Bucket(bus, BUCKET, Volume)
+        self._rows = Table(self._bucket, filter="*")
+        self._place = Bucket(bus, BUCKET, VolumeProgress)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Go on where the last one ended."""
+        await self._rows.start()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; another replica, or the next start, goes on."""
+        await tasks.end(self._task)
+        await self._rows.stop()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._round()
+            except (Rejection, JetStreamError, TimeoutError) as error:
+                log.warning("the journal's bytes are not counted", why=str(error))
+            await asyncio.sleep(_PAUSE)
+
+    async def _round(self) -> None:
+        bounds = self._bounds()
+        for name in self._rows.rows.keys() - bounds.keys():
+            self._rows.wrote(name, None, await self._bucket.delete(name))
+        if not bounds or (place := await self._claim()) is None:
+            return
+        at, end = time.time(), await self._end()
+        for name in sorted(bounds.keys() - self._rows.rows.keys()):
+            await self._begin(name, bounds[name], place.seq)
+        begun = place.seq
+        while place.seq < end:
+            place = await self._batch(place, end, bounds)
+            await self._write(place)
+        if begun != end or at - place.seen > _BEAT:
+            await self._write(msgspec.structs.replace(place, at=at))
+
+    def _bounds(self) -> dict[str, int]:
+        """The bytes that are allowed, of tenants for which there is a bound."""
+        now = time.time()
+        return {
+            tenant.id: plan.journal_bytes
+            for tenant in self._tenants.rows.values()
+            if tenant.state != "deleted"
+            and (plan := limits_of(tenant, self._plans.rows, now)) is not None
+            and plan.journal_bytes
+        }
+
+    # --- who counts ----------------------------------------------------------------------------
+
+    async def _claim(self) -> VolumeProgress | None:
+        """Where to go on, None where another one does."""
+        entry = await self._place.get(PROGRESS)
+        if entry is None:
+            fresh = VolumeProgress(seq=await self._end(), owner=self._instance)
+            await self._place.put(PROGRESS, fresh)
+            return fresh
+        place = entry.value
+        if place.owner != self._instance and time.time() - place.seen < _PATIENCE:
+            return None
+        return msgspec.structs.replace(place, owner=self._instance)
+
+    async def _write(self, place: VolumeProgress) -> None:
+        seen = round(time.time(), 3)
+        await self._place.put(PROGRESS, msgspec.structs.replace(place, seen=seen))
+
+    async def _end(self) -> int:
+        return int((await api(self._bus, f"STREAM.INFO.{JOURNAL}"))["state"]["last_seq"])
+
+    # --- counting ------------------------------------------------------------------------------
+
+    async def _begin(self, name: str, bound: int, place: int) -> None:
+        """Count all that there is of one tenant, up to `place` at least."""
+        found = read(self._bus, JOURNAL, subjects.stored_of(name), headers_only=True)
+        async with aclosing(found) as messages:
+            pieces = [self._piece(message) async for message in messages]
+        last = max(place, pieces[-1].seq if pieces else 0)
+        await self._add(name, bound, pieces, last)
+
+    async def _batch(
+        self, place: VolumeProgress, end: int, bounds: dict[str, int]
+    ) -> VolumeProgress:
+        """Count the next messages; what there is of the journal up to `end`, or as many at once."""
+        found: dict[str, list[Piece]] = {}
+        last, number = place.seq, 0
+        stream = read(self._bus, JOURNAL, "journal.>", first=place.seq + 1, headers_only=True)
+        async with aclosing(stream) as messages:
+            async for message in messages:
+                name, last = message.subject.split(".", 3)[2], message.seq
+                if name in bounds:
+                    found.setdefault(name, []).append(self._piece(message))
+                number += 1
+                if number >= _AT_ONCE:
+                    break
+            else:
+                last = max(last, end)  # the last ones may be gone already
+        for name, pieces in found.items():
+            await self._add(name, bounds[name], pieces, pieces[-1].seq)
+        return msgspec.structs.replace(place, seq=last)
+
+    def _piece(self, message: StoredMessage) -> Piece:
+        fields = dict(message.headers)
+        body = int(fields.pop(_SIZE, len(message.data)))
+        until = gone(message.time, fields.get(headers.TTL), self._max_age)
+        return Piece(message.seq, until, stored_size(message.subject, fields, body))
+
+    async def _add(self, name: str, bound: int, pieces: list[Piece], last: int) -> None:
+        def change(row: Volume | None) -> Volume:
+            return counted(row or Volume(), pieces, last, time.time())
+
+        changed = await self._bucket.change(name, change)
+        if changed.value is not None:
+            if changed.revision:
+                self._rows.wrote(name, changed.value, changed.revision)
+            await self._tell(name, bound, changed.value)
+
+    # --- telling -------------------------------------------------------------------------------
+
+    async def _tell(self, name: str, bound: int, row: Volume) -> None:
+        used, tenant = total(row, time.time()), self._tenants.get(name)
+        reached = level(used, bound)
+        rank = _LEVELS.index(reached) - _LEVELS.index(row.told)
+        if tenant is None or (rank <= 0 and (not row.told or used * 10 >= bound * 7)):
+            return
+        if rank > 0:
+            kind = QuotaExhausted if reached == "exhausted" else QuotaWarned
+            event = kind(
+                tenant=name,
+                plan=tenant.plan,
+                at=round(time.time(), 3),
+                quota=NAME,
+                window="",
+                used=used,
+                amount=bound,
+                limit=bound,
+            )
+            msg_id = f"{name}.q.{NAME}.{row.seq}.{reached}"
+            await self._events.publish(event, msg_id=msg_id, hop=trace.new())
+
+        def told(now: Volume | None) -> Volume | None:
+            return msgspec.structs.replace(now, told=reached) if now is not None else None
+
+        changed = await self._bucket.change(name, told)
+        if changed.value is not None and changed.revision:
+            self._rows.wrote(name, changed.value, changed.revision)
+
+
+def level(used: int, bound: int) -> str:
+    """What there is to tell; a message that does not fit is not stored, so few reach all of it."""
+    if used * 100 >= bound * 99:
+        return "exhausted"
+    return "warned" if used * 5 >= bound * 4 else ""
