@@ -223,7 +223,25 @@ _MESH = (
     ),
 )
 
-_SYS = (Row("$SYS.REQ.CLAIMS.UPDATE", "request", "account JWT", "tenants", "nats-server", ""),)
+_SYS = (
+    Row("$SYS.REQ.CLAIMS.UPDATE", "request", "account JWT", "tenants", "nats-server", ""),
+    Row(
+        "$SYS.ACCOUNT.<EDGE>.CONNECT, $SYS.ACCOUNT.<EDGE>.DISCONNECT",
+        "server event",
+        "io.nats.server.advisory.v1.client_connect, …_disconnect",
+        "nats-server",
+        "tenants",
+        "",
+    ),
+    Row(
+        "$SYS.REQ.SERVER.PING, $SYS.REQ.SERVER.<id>.CONNZ, $SYS.REQ.SERVER.<id>.KICK",
+        "request",
+        "JSON of nats-server",
+        "tenants",
+        "nats-server",
+        "",
+    ),
+)
 
 
 def shipped() -> dict[str, Service]:

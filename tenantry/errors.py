@@ -217,7 +217,7 @@ class RateLimited(Rejection):
 
 
 class QuotaExceeded(RateLimited):
-    """The tenant has used all that its plan allows for the day or month."""
+    """The tenant has used all that its plan allows: for the day or month, or of the journal."""
 
     code = "quota_exceeded"
 

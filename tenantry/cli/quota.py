@@ -117,6 +117,8 @@ def _fixed(plan: Plan, left: Mapping[str, float]) -> list[Limit]:
         found += _rate(rate.scope, rate.scope, rate, left.get(rate.scope))
     if plan.concurrency:
         found.append(Limit(name="concurrency", kind="at once in a service", limit=plan.concurrency))
+    if plan.connections:
+        found.append(Limit(name="connections", kind="at once", limit=plan.connections))
     if plan.subscriptions:
         kind = "in a connection"
         found.append(Limit(name="subscriptions", kind=kind, limit=plan.subscriptions))

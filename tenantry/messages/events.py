@@ -59,12 +59,12 @@ class ResourceQuotaUpdated(TenantEvent, frozen=True, kw_only=True):
 
 
 class QuotaWarned(TenantEvent, frozen=True, kw_only=True):
-    """A tenant has used 80 % of what its plan includes for a day or month."""
+    """A tenant has used 80 % of what its plan includes."""
 
     quota: str
-    """`per-month`, `orders.place.per-day`."""
+    """`per-month`, `orders.place.per-day`; `journal-bytes` or `connections`."""
     window: str
-    """The day or month: `2026-11-21`, `2026-11`."""
+    """The day or month: `2026-11-21`, `2026-11`; empty for what is not of one."""
     used: int
     amount: int
     """What the plan includes."""
@@ -73,7 +73,7 @@ class QuotaWarned(TenantEvent, frozen=True, kw_only=True):
 
 
 class QuotaExhausted(QuotaWarned, frozen=True, kw_only=True):
-    """A tenant has used all that its plan includes for a day or month."""
+    """A tenant has used all that its plan includes."""
 
 
 class MessageDead(TenantEvent, frozen=True, kw_only=True):

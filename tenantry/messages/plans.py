@@ -99,6 +99,8 @@ class Plan(Message, frozen=True, kw_only=True):
     """How long the journal keeps a message of this tenant, seconds."""
     journal_bytes: Annotated[int, Meta(ge=0)] = 0
     """What the journal may hold of this tenant before its commands are refused; 0 for no bound."""
+    connections: Annotated[int, Meta(ge=0)] = 0
+    """Connections that its programs may have at the same time; 0 for no bound."""
     subscriptions: Annotated[int, Meta(ge=0)] = 0
     """Subscriptions that one connection of its programs may have; 0 for no bound."""
     timeout: Annotated[float, Meta(gt=0)] = 30.0
@@ -125,6 +127,7 @@ class Override(Message, frozen=True, kw_only=True):
     max_body: Annotated[int, Meta(ge=0)] | None = None
     retention: Annotated[int, Meta(ge=60)] | None = None
     journal_bytes: Annotated[int, Meta(ge=0)] | None = None
+    connections: Annotated[int, Meta(ge=0)] | None = None
     subscriptions: Annotated[int, Meta(ge=0)] | None = None
     timeout: Annotated[float, Meta(gt=0)] | None = None
     weight: Annotated[int, Meta(ge=1)] | None = None

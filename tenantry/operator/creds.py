@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,12 @@ def load(path: Path) -> str:
 
 def tenant_of(text: str) -> str | None:
     """The tenant whose credentials these are; None for those of the mesh. Raises SetupError."""
-    for tag in parse(text).user.tags:
+    return tenant_among(parse(text).user.tags)
+
+
+def tenant_among(tags: Iterable[str]) -> str | None:
+    """The tenant that the tags of a user name."""
+    for tag in tags:
         if tag.startswith(_TENANT_TAG):
             return tag.removeprefix(_TENANT_TAG)
     return None

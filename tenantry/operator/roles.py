@@ -135,8 +135,20 @@ TENANT = Template(
 )
 """What a tenant's own programs may do, in the account EDGE."""
 
-SYSTEM = Template(pub=Permission(allow=(">",)), sub=Permission(allow=(">",)))
-"""The control plane in the account SYS."""
+SYSTEM = Template(
+    pub=Permission(
+        allow=(
+            "$SYS.REQ.CLAIMS.UPDATE",
+            "$SYS.REQ.SERVER.PING",
+            "$SYS.REQ.SERVER.*.CONNZ",
+            "$SYS.REQ.SERVER.*.KICK",
+        )
+    ),
+    sub=Permission(
+        allow=(OWN_INBOX, "$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT"),
+    ),
+)
+"""The control plane in the account SYS: who may come in, and who is there."""
 
 MESH_ROLES: Mapping[str, Template] = MappingProxyType(
     {"router": _ROUTER, "service": _SERVICE, "control": _CONTROL}

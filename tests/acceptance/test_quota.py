@@ -14,6 +14,7 @@ rate = 100
 burst = 100
 concurrency = 3
 journal_bytes = 1_000_000
+connections = 20
 subscriptions = 50
 
 [[metered.rates]]
@@ -46,8 +47,8 @@ def limits(mesh: Cli, tenant: str) -> dict[str, dict[str, Any]]:
 
 def test_every_limit_is_shown(mesh: Cli, metered: str) -> None:
     found = limits(mesh, metered)
-    names = {"rate", "burst", "orders.place", "concurrency", "body", "subscriptions"}
-    assert set(found) == names | {"per-day", "journal-bytes"}
+    names = {"rate", "burst", "orders.place", "concurrency", "body", "connections"}
+    assert set(found) == names | {"subscriptions", "per-day", "journal-bytes"}
     assert found["orders.place"]["state"] == "shadow"
 
 
@@ -81,7 +82,7 @@ def test_of_a_burst_it_tells_what_is_left_now(mesh: Cli, metered: str) -> None:
 def test_a_table_has_a_line_each(mesh: Cli, metered: str) -> None:
     head, *rows = mesh.ok("quota", metered).out.splitlines()
     assert head.split() == ["LIMIT", "OF", "USED", "RESERVED", "LEFT", "BEGINS", "ANEW"]
-    assert len(rows) == 9
+    assert len(rows) == 10
 
 
 def test_the_journals_bytes_are_counted(mesh: Cli, metered: str) -> None:

@@ -23,6 +23,7 @@ from tenantry.journal import backup, restore
 from tenantry.local.server import NatsProcess, find_nats_server, free_port
 from tenantry.operator import OperatorHome, creds
 from tenantry.runtime import config
+from tenantry_workers.tenants.clients import Clients
 from tenantry_workers.tenants.provision import provision
 from tests.integration.operator.clients import Mesh, eventually
 
@@ -244,3 +245,24 @@ async def test_a_node_that_was_down_learns_of_a_revocation(
     while not (refused := await third.refuses(text)) and time.monotonic() < deadline:
         await asyncio.sleep(0.2)
     assert refused
+
+
+async def test_the_connections_of_all_nodes_are_known_and_can_be_ended(
+    home: OperatorHome, cluster: list[NatsProcess], stack: AsyncExitStack, tmp_path: Path
+) -> None:
+    here, there = (Mesh(home, server.url, tmp_path, stack) for server in cluster[:2])
+    async with await Bus.connect(cluster[0].url, creds=home.creds_path("sys")) as system:
+        heard = Clients(system, home.edge_public_key, lambda _tenant: None)
+        await heard.start()
+        first, second = await here.tenant("acme"), await there.tenant("acme")
+        assert await eventually(lambda: len(heard.open["acme"]) == 2)
+        asked = Clients(system, home.edge_public_key, lambda _tenant: None)
+        await asked.reconcile()
+        assert asked.open == heard.open
+        newest = max(asked.open["acme"])
+        await asked.kick("acme", newest)
+        assert await eventually(lambda: second.nats.is_closed)
+        assert not first.nats.is_closed
+        assert await eventually(lambda: len(heard.open["acme"]) == 1)
+        await asked.drop_dead()
+        assert asked.open == heard.open

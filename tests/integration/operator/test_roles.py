@@ -22,6 +22,7 @@ SUBSCRIBES = {
         "stats.tenants",
     ],
     "control": ["tenant.>", "dead.>", "platform.>", "request.acme.orders.place"],
+    "sys": ["$SYS.ACCOUNT.A1.CONNECT", "$SYS.ACCOUNT.A1.DISCONNECT"],
 }
 SUBSCRIBES_NOT = {
     "router": [
@@ -40,6 +41,7 @@ SUBSCRIBES_NOT = {
         *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", "stats.>", ANOTHERS_INBOX],
     ],
     "control": ["edge.>", "edge.acme.orders.place", "edge.*.*.*"],
+    "sys": [">", "$SYS.>", "$SYS.ACCOUNT.>", "$SYS.REQ.>", "_INBOX.>", "_MESH.>", ANOTHERS_INBOX],
 }
 PUBLISHES = {
     "router": ["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "platform.x.y", "$KV.keys.k"],
@@ -54,6 +56,10 @@ PUBLISHES = {
         "platform.x.y",
         "tenant.a.b.c",
         "stats.tenants",
+    ],
+    "sys": [
+        *["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING"],
+        *["$SYS.REQ.SERVER.N1.CONNZ", "$SYS.REQ.SERVER.N1.KICK"],
     ],
 }
 PUBLISHES_NOT = {
@@ -73,6 +79,11 @@ PUBLISHES_NOT = {
         *["$JS.API.CONSUMER.DURABLE.CREATE.JOURNAL.x", "$JS.API.CONSUMER.CREATE.JOURNAL"],
         *["$JS.API.CONSUMER.CREATE.KV_tenants.x", "$JS.API.DIRECT.GET.KV_plans.x"],
         *["$JS.API.CONSUMER.LIST.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
+    ],
+    "sys": [
+        *["$SYS.REQ.SERVER.N1.RELOAD", "$SYS.REQ.SERVER.N1.LDM", "$SYS.REQ.SERVER.N1.VARZ"],
+        *["$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.CLAIMS.PACK", "$SYS.REQ.ACCOUNT.A1.CLAIMS.LOOKUP"],
+        *["$SYS.ACCOUNT.A1.DISCONNECT", "$SYS.ACCOUNT.A1.CLAIMS.UPDATE", "x", "_INBOX.x"],
     ],
 }
 

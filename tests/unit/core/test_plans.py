@@ -123,6 +123,7 @@ def test_any_plan_comes_back_from_its_document(
         ("[a]\nrate = 'fast'", "[a]: Expected `float`, got `str` - at `$.rate`"),
         ("[a-b]\nrate = 1", "[a-b]: "),
         ("[a]\njournal_bytes = 9", "[a]: journal_bytes 9 is less than max_body 262144"),
+        ("[a]\nconnections = -1", "[a]: Expected `int` >= 0 - at `$.connections`"),
         ("[a]\nsubscriptions = -1", "[a]: Expected `int` >= 0 - at `$.subscriptions`"),
         ("[a]\nretention = 'long'", "[a]: Expected `int`, got `str` - at `$.retention`"),
         ("[[a.rates]]\nscope = 'x'\nrate = 1\nburst = 1\nper = 2", "rates[0] has no field 'per'"),

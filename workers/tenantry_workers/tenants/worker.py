@@ -14,6 +14,7 @@ from tenantry.context.token import Minter
 from tenantry.messages import Plan, Tenant
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, config, publish_key
 from tenantry.service.service import Service
+from tenantry_workers.tenants.connections import Connections
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
 from tenantry_workers.tenants.letters import DeadLetterEvents
@@ -72,7 +73,9 @@ class TenantsWorker:
                 instance=self.instance,
                 max_age=self._config.journal.max_age,
             )
-            follow = (events, letters, limits, quotas, due, volumes)
+            account = self._home.edge_public_key
+            connections = Connections(system, account, publisher, tenants, plans)
+            follow = (events, letters, limits, quotas, due, volumes, connections)
             for part in (plans, tenants, keys, doors, *follow):
                 await part.start()
                 stack.push_async_callback(part.stop)
