@@ -79,7 +79,7 @@ def load_override(path: Path) -> Override:
         raise SetupError(f"{path}: `{own[0]}` is an option of the command, not of the file")
     override = _convert(table, Override, str(path))
     try:
-        check(effective(Plan(name="any"), override, 0.0))
+        check(effective(Plan(name="any", max_body=0), override, 0.0))
     except BadMessage as error:
         raise SetupError(f"{path}: {error.message}", hint=error.hint) from None
     return override

@@ -109,3 +109,46 @@ def test_an_override_of_nothing_is_refused(mesh: Cli, tenant: str) -> None:
 def test_an_override_for_nobody_is_refused(mesh: Cli) -> None:
     mesh.write("own.toml", "burst = 2\n")
     assert mesh.fails("plans", "override", "nobody-here", "own.toml").startswith("not_found")
+
+
+@pytest.fixture
+def wired(mesh: Cli, request: pytest.FixtureRequest) -> str:
+    """A tenant on a plan of its own name that bounds subscriptions."""
+    name = f"w{abs(hash(request.node.name)) % 10**8}"
+    mesh.write(f"{name}.toml", f"[{name}]\nsubscriptions = 5\n")
+    mesh.ok("plans", "apply", f"{name}.toml")
+    mesh.ok("tenants", "create", name, "--plan", name)
+    return name
+
+
+def test_who_changes_subscriptions_is_told_that_connections_are_cut(mesh: Cli, wired: str) -> None:
+    mesh.write("wired.toml", f"[{wired}]\nsubscriptions = 6\n")
+    told = f"`apply` cuts the connections of tenants on {wired} off once"
+    assert told in mesh("plans", "diff", "wired.toml").err
+    mesh.write("rated.toml", f"[{wired}]\nsubscriptions = 5\nrate = 6\n")
+    assert told not in mesh("plans", "diff", "rated.toml").err
+
+
+def test_who_moves_a_tenant_is_told_which_credentials_stay_behind(mesh: Cli, wired: str) -> None:
+    (credential,) = mesh.ok("tenants", "show", wired, "-o", "json").json["credentials"]
+    moved = mesh.ok("tenants", "set-plan", wired, "premium").err
+    assert "these credentials keep the limit of before" in moved
+    assert credential["public_key"] in moved
+    assert mesh.ok("tenants", "set-plan", wired, wired).err == ""
+
+
+def test_an_own_number_of_subscriptions_wants_new_credentials(mesh: Cli, wired: str) -> None:
+    mesh.write("more.toml", "subscriptions = 50\n")
+    assert "tenants credentials issue" in mesh.ok("plans", "override", wired, "more.toml").err
+    first = mesh.ok("tenants", "show", wired, "-o", "json").json["credentials"][0]["public_key"]
+    mesh.ok("tenants", "credentials", "issue", wired, "--name", "new")
+    mesh.ok("tenants", "credentials", "revoke", wired, first)
+    assert mesh.ok("plans", "override", wired, "more.toml", "--note", "again").err == ""
+
+
+def test_an_own_bound_of_the_journal_is_held_against_the_plan(mesh: Cli, tenant: str) -> None:
+    mesh.write("tight.toml", "journal_bytes = 100\n")
+    error = mesh.fails("plans", "override", tenant, "tight.toml")
+    assert error.startswith("bad_message: journal_bytes 100 is less than max_body 262144")
+    mesh.write("both.toml", "journal_bytes = 100\nmax_body = 100\n")
+    mesh.ok("plans", "override", tenant, "both.toml")

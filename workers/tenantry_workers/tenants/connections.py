@@ -47,7 +47,9 @@ class Connections:
         self._clients = Clients(system, account, self._changed)
         self._watching = False
         self._reconciled = -_RECONCILE
-        self._told: dict[str, int] = {}
+        self._slot = 0
+        self._told: set[str] = set()
+        """Who has heard of it in this slot of time."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -113,9 +115,11 @@ class Connections:
     async def _end(self, name: str, clients: list[Client]) -> None:
         await asyncio.gather(*(self._clients.kick(name, client) for client in clients))
         slot = int(time.time()) // _TELL
-        if self._told.get(name) == slot:
+        if slot != self._slot:
+            self._slot, self._told = slot, set()
+        if name in self._told:
             return
-        self._told[name] = slot
+        self._told.add(name)
         log.warning("too many connections", tenant=name, ended=len(clients))
         tenant = self._tenants.get(name)
         plan = limits_of(tenant, self._plans.rows, time.time()) if tenant is not None else None

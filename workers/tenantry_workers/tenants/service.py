@@ -244,7 +244,9 @@ class TenantsService:
         """Give one tenant other limits than its plan's, for a time or for good."""
         given = ask.override
         if given is not None:
-            check(effective(Plan(name="any"), given, 0.0))
+            tenant = self._tenants.get(ask.id)
+            plan = self._plans.get(tenant.plan) if tenant is not None else None
+            check(effective(plan or Plan(name="any", max_body=0), given, 0.0))
             if given.until is not None and given.until <= time.time():
                 raise BadMessage("the end lies in the past", path="$.override.until")
         note = given.note if given is not None else ""
