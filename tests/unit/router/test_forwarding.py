@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,6 +109,16 @@ def test_a_command_lives_as_long_as_the_plan_keeps_it(admission: Admission) -> N
     headers = admit(admission, "edge.acme.orders.import", Nats_TTL="never").headers
     assert headers["Nats-TTL"] == "3600s"
     assert "Tenant-Deadline" not in headers
+
+
+@pytest.mark.parametrize("headers", [{}, {"X_Own": "mine"}])
+def test_its_body_counts_for_what_the_journal_may_hold(
+    directory: Directory, headers: dict[str, str]
+) -> None:
+    directory.plans.rows["standard"] = msgspec.structs.replace(STANDARD, journal_bytes=1500)
+    admission = admission_of(directory)
+    admit(admission, "edge.acme.orders.import", size=900, **headers)
+    assert code(admission, "edge.acme.orders.import", size=900, **headers) == "quota_exceeded"
 
 
 def test_a_request_is_not_kept(admission: Admission) -> None:

@@ -261,10 +261,8 @@ class Admission:
         trace: Trace,
     ) -> Forward:
         tenant, plan = limited.tenant, limited.plan
-        if headers and (size := sum(map(len, headers)) + sum(map(len, headers.values()))) > (
-            _MAX_HEADERS
-        ):
-            raise TooLarge(f"the headers have {size} bytes", hint=f"send at most {_MAX_HEADERS}")
+        if headers:
+            _check_headers(headers)
         inside = names.from_outside(headers) if headers else {}
         inside[names.CONTEXT] = self._contexts.token(tenant, plan, low=limited.low)
         trace.inject(inside)
@@ -288,6 +286,12 @@ class Admission:
             inside |= standing_fields(limited.verdict.tightest)
         inside[names.DEADLINE] = str(int((time.time() + limit) * 1000))
         return Forward(f"request.{tenant}.{name}", inside)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    length = sum(map(len, headers)) + sum(map(len, headers.values()))
+    if length > _MAX_HEADERS:
+        raise TooLarge(f"the headers have {length} bytes", hint=f"send at most {_MAX_HEADERS}")
 
 
 def check_limits(limited: Limited) -> None:
