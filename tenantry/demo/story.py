@@ -18,6 +18,7 @@ from tenantry.demo.checks import Books, check, check_recovery, settled
 from tenantry.demo.screen import Screen
 from tenantry.demo.shopper import Shopper
 from tenantry.errors import SetupError
+from tenantry.local import processes
 from tenantry.local.server import find_nats_server
 from tenantry.local.state import StateFolder
 
@@ -135,6 +136,7 @@ async def _mesh(folder: Path) -> AsyncIterator[StateFolder]:
         cwd=root,
         stdout=asyncio.subprocess.PIPE,
         stderr=(folder / "up.log").open("wb"),
+        preexec_fn=processes.die_with_parent(signal.SIGTERM),
     )
     try:
         assert child.stdout is not None  # noqa: S101  (it is a pipe)
