@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.client import Answers, Generator, Stream, body
-from benchmarks.mesh import UNLIMITED, Mesh, mesh, nats_server, python
+from benchmarks.mesh import UNLIMITED, Mesh, generator, mesh, nats_server, python
 from tenantry.messages import Plan
 
 _QUIET, _FLOOD = 30.0, 3000.0
@@ -64,7 +64,7 @@ async def run(options: argparse.Namespace, console: Console, folder: Path) -> Re
     plans = dict.fromkeys(("quiet", "flood", *_EQUAL), UNLIMITED) | {"held": held}
     for name, weight in _WEIGHTED.items():
         plans[name] = Plan(name=name, rate=1e6, burst=1_000_000, weight=weight)
-    async with _generators() as (load, noise):
+    async with generator() as load, generator() as noise:
         async with plain(folder) as streams:
             results.sides["plain nats-py"] = await _side(options, load, noise, streams, "flood")
         async with mesh(folder, "benchmarks.crowd", plans) as running:
@@ -76,12 +76,6 @@ async def run(options: argparse.Namespace, console: Console, folder: Path) -> Re
             await _shares(options, load, streams, results)
     console.print("flood: done")
     return results
-
-
-@asynccontextmanager
-async def _generators() -> AsyncIterator[tuple[Generator, Generator]]:
-    async with python("benchmarks.client") as one, python("benchmarks.client") as other:
-        yield Generator(one), Generator(other)
 
 
 @asynccontextmanager

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import machine
+from benchmarks.client import Generator
 from tenantry.bus import Bucket
 from tenantry.control import Control
 from tenantry.local.server import find_nats_server, free_port
@@ -77,7 +79,16 @@ async def nats_server(folder: Path) -> AsyncIterator[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def python(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def generator() -> AsyncIterator[Generator]:
+    """A load process on cores of its own."""
+    async with python("benchmarks.client", cores=machine.LOAD_CORES) as child:
+        yield Generator(child)
+
+
+@asynccontextmanager
+async def python(
+    module: str, *arguments: str, cores: Iterable[int] = ()
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a module of ours until the block ends; it is ready when it prints its first line."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
@@ -86,6 +97,7 @@ async def python(module: str, *arguments: str) -> AsyncIterator[asyncio.subproce
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=1 << 26,
+        preexec_fn=machine.pin(cores) if cores else None,
     )
     try:
         assert child.stdout is not None
