@@ -43,22 +43,22 @@ class Splitter:
         at, self._need = 0, 0
         while (end := data.find(b"\r\n", at)) >= 0:
             if data.startswith(b"HMSG ", at):
-                subject, sid, *reply, head, total = data[at + 5 : end].split()
-                body = end + 2 + int(head)
+                arguments = data[at + 5 : end].split()
+                body = end + 2 + int(arguments[-2])
             elif data.startswith(b"MSG ", at):
-                subject, sid, *reply, total = data[at + 4 : end].split()
+                arguments = data[at + 4 : end].split()
                 body = end + 2
             else:
                 self._other(data[at : end + 2])
                 at = end + 2
                 continue
-            stop = end + 2 + int(total)
+            stop = end + 2 + int(arguments[-1])
             if len(data) < stop + 2:
                 self._need = stop + 2 - at
                 break
-            self._deliver(
-                int(sid), subject, reply[0] if reply else b"", data[body:stop], data[end + 2 : body]
-            )
+            block = data[end + 2 : body]
+            reply = arguments[2] if len(arguments) == (5 if block else 4) else b""
+            self._deliver(int(arguments[1]), arguments[0], reply, data[body:stop], block)
             at = stop + 2
         if at < len(data):
             self._parts.append(data[at:] if at else data)

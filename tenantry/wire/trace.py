@@ -30,6 +30,9 @@ from tenantry.wire import headers as names
 _TRACEPARENT = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
 )
+_USUAL = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-(0[0-3])", re.ASCII).fullmatch
+"""What nearly all senders write: told apart in half the time."""
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _FLAGS = 0x03
 """Sampled, and the trace id is random: all that versions so far give a meaning to."""
 _PLAIN = frozenset({"00", "01", "02", "03"})
@@ -76,18 +79,25 @@ def extract(headers: Mapping[str, str] | None) -> Trace | None:
     value = headers.get(names.TRACEPARENT) if headers else None
     if headers is None or value is None or len(value) > 128:
         return None
+    state = headers.get(names.TRACESTATE, "")
+    if len(state) > _MAX_STATE:
+        state = ""
+    if (usual := _USUAL(value)) is not None:
+        trace_id, span_id, flags = usual.groups()
+        if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+            return None
+        return Trace(trace_id, span_id, flags, state)
     match = _TRACEPARENT.fullmatch(value)
     if match is None:
         return None
     version, trace_id, span_id, flags, rest = match.groups()
     if version == "ff" or (version == "00" and rest):
         return None
-    if trace_id == "0" * 32 or span_id == "0" * 16:
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
-    state = headers.get(names.TRACESTATE, "")
     if flags not in _PLAIN:
         flags = f"{int(flags, 16) & _FLAGS:02x}"
-    return Trace(trace_id, span_id, flags, state if len(state) <= _MAX_STATE else "")
+    return Trace(trace_id, span_id, flags, state)
 
 
 class Span:

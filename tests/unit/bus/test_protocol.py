@@ -111,3 +111,7 @@ def test_headers_count_for_the_largest_message() -> None:
 
 def test_a_message_of_just_that_size_can_be_published() -> None:
     assert publication("a", b"x" * 100, "", None, 100)
+
+
+def test_headers_without_a_name_are_passed_over() -> None:
+    assert publication("a", b"", "", {"": "1"}, MOST) == b"HPUB a 12 12\r\nNATS/1.0\r\n\r\n\r\n"

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tenantry_workers.router.limits.shared import SharedLimiter
 
 GROUP = "router"
+_SPAN = {"messaging.operation.name": "admit", "messaging.operation.type": "send"}
 _REPORT = 10.0
 _HOUSEKEEPING = 60.0
 
@@ -181,7 +182,7 @@ class Routing:
             "admit",
             trace.KIND_PRODUCER,
             trace.extract(headers),
-            {"messaging.operation.name": "admit", "messaging.operation.type": "send"},
+            _SPAN,
         ) as span:
             try:
                 admitted = self._admission.admit(
