@@ -14,7 +14,6 @@ import structlog
 
 from tenantry import tasks
 from tenantry.bus import Bus, Table
-from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import Plan, QuotaExhausted, Tenant
 from tenantry.plans import limits_of
 from tenantry.wire import trace
@@ -79,7 +78,7 @@ class Connections:
             try:
                 if self._watching or self._is_bounded():
                     await self._round()
-            except (Rejection, JetStreamError) as error:
+            except Exception as error:  # noqa: BLE001  (a count that ends would never be missed)
                 log.warning("connections are not counted", why=str(error))
                 await asyncio.sleep(_TICK)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 import msgspec
@@ -18,7 +19,6 @@ from tenantry import subjects, tasks
 from tenantry.bus import Bucket, Bus, Table
 from tenantry.bus.jetstream import StoredMessage, api
 from tenantry.bus.reading import read
-from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import (
     Plan,
     QuotaExhausted,
@@ -92,7 +92,7 @@ class VolumeCount:
         while True:
             try:
                 await self._round()
-            except (Rejection, JetStreamError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001  (a count that ends would never be missed)
                 log.warning("the journal's bytes are not counted", why=str(error))
             await asyncio.sleep(_PAUSE)
 
@@ -103,6 +103,8 @@ class VolumeCount:
         if not bounds or (place := await self._claim()) is None:
             return
         at, end = time.time(), await self._end()
+        if not self._rows.rows:
+            place = msgspec.structs.replace(place, seq=max(place.seq, end))
         for name in sorted(bounds.keys() - self._rows.rows.keys()):
             await self._begin(name, bounds[name], place.seq)
         begun = place.seq
@@ -148,11 +150,16 @@ class VolumeCount:
 
     async def _begin(self, name: str, bound: int, place: int) -> None:
         """Count all that there is of one tenant, up to `place` at least."""
+        volume, pieces = Volume(), list[Piece]()
         found = read(self._bus, JOURNAL, subjects.stored_of(name), headers_only=True)
         async with aclosing(found) as messages:
-            pieces = [self._piece(message) async for message in messages]
-        last = max(place, pieces[-1].seq if pieces else 0)
-        await self._add(name, bound, pieces, last)
+            async for message in messages:
+                pieces.append(self._piece(message))
+                if len(pieces) >= _AT_ONCE:
+                    volume, pieces = counted(volume, pieces, message.seq, time.time()), []
+        last = max([place, *(piece.seq for piece in pieces)])
+        whole = counted(volume, pieces, last, time.time())
+        await self._change(name, bound, lambda row: row or whole)
 
     async def _batch(
         self, place: VolumeProgress, end: int, bounds: dict[str, int]
@@ -172,7 +179,7 @@ class VolumeCount:
             else:
                 last = max(last, end)  # the last ones may be gone already
         for name, pieces in found.items():
-            await self._add(name, bounds[name], pieces, pieces[-1].seq)
+            await self._add(name, bounds[name], pieces)
         return msgspec.structs.replace(place, seq=last)
 
     def _piece(self, message: StoredMessage) -> Piece:
@@ -181,10 +188,17 @@ class VolumeCount:
         until = gone(message.time, fields.get(headers.TTL), self._max_age)
         return Piece(message.seq, until, stored_size(message.subject, fields, body))
 
-    async def _add(self, name: str, bound: int, pieces: list[Piece], last: int) -> None:
-        def change(row: Volume | None) -> Volume:
-            return counted(row or Volume(), pieces, last, time.time())
+    async def _add(self, name: str, bound: int, pieces: list[Piece]) -> None:
+        def change(row: Volume | None) -> Volume | None:
+            if row is None:
+                return None  # erased meanwhile: all of it is counted anew
+            return counted(row, pieces, pieces[-1].seq, time.time())
 
+        await self._change(name, bound, change)
+
+    async def _change(
+        self, name: str, bound: int, change: Callable[[Volume | None], Volume | None]
+    ) -> None:
         changed = await self._bucket.change(name, change)
         if changed.value is not None:
             if changed.revision:
@@ -217,9 +231,7 @@ class VolumeCount:
         def told(now: Volume | None) -> Volume | None:
             return msgspec.structs.replace(now, told=reached) if now is not None else None
 
-        changed = await self._bucket.change(name, told)
-        if changed.value is not None and changed.revision:
-            self._rows.wrote(name, changed.value, changed.revision)
+        await self._bucket.change(name, told)
 
 
 def level(used: int, bound: int) -> str:
