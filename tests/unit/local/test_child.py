@@ -100,7 +100,7 @@ async def test_a_child_that_dies_is_started_again(make: Make, said: list[str]) -
 
 async def test_the_backoff_doubles(make: Make, said: list[str], tmp_path: Path) -> None:
     once = tmp_path / "once"
-    child = make(f"test -e {once} && exit 7; touch {once}; {READY} sleep 0.1; exit 7")
+    child = make(f"test -e {once} && exit 7; touch {once}; {READY} sleep 0.5; exit 7")
     await child.start()
     await until(lambda: len(said) == 3)
     delays = [line.partition("again in ")[2] for line in said]
