@@ -91,8 +91,10 @@ class Pull:
         return sum(self._open.values())
 
     def wake(self) -> None:
-        """Tell that there may be room again."""
-        self._wake.set()
+        """Tell that there may be room again; it asks for more once there is room for enough."""
+        expected = self.expected
+        if self._room() - expected >= expected:  # also where neither is any: a pin is to be kept
+            self._wake.set()
 
     async def quiet(self) -> None:
         """Ask for no more, and return when the server has none of our pulls any longer.
@@ -186,9 +188,7 @@ class Pull:
                     self._open[name] = left - 1
                 break
         self._receive(message)
-        expected = self.expected
-        if self._room() - expected >= max(expected, 1):
-            self._wake.set()
+        self.wake()
 
     def _on_status(self, name: str, headers: dict[str, str]) -> None:
         """A pull has ended: its time is over, or the server refused it."""

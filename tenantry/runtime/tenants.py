@@ -122,7 +122,7 @@ class Tenants:
 
     def look(self, name: str) -> None:
         """Read a tenant apart from the rest where a row says so."""
-        if not self._lane.ready() or not self._wants(name):
+        if not self._wants(name) or not self._lane.ready():
             return
         tenant = self._of(name)
         if tenant.crowding or tenant.crowded:
@@ -157,7 +157,8 @@ class Tenants:
         """Run what is held of one tenant, in order, until nothing is."""
         try:
             while tenant.held and not self._lane.leaving:
-                await self._lane.settled.wait()
+                if not self._lane.settled.is_set():
+                    await self._lane.settled.wait()
                 async with tenant.lock:
                     if self._lane.leaving or not tenant.held or not self._lane.settled.is_set():
                         continue
@@ -166,7 +167,8 @@ class Tenants:
                     tenant.running = seq
                     try:
                         await self._take(tenant, seq, message)
-                        await self._crowding.ended(tenant, seq)
+                        if tenant.crowding or tenant.crowded:
+                            await self._crowding.ended(tenant, seq)
                     finally:
                         tenant.running = tenant.crowded = 0
                         tenant.turns += 1
