@@ -1,28 +1,10 @@
-"""`make chaos` in short: the mesh under random faults has no findings, a plain worker has some."""
+"""The mesh under random faults has no findings."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-SEED = "7"
-
-
-def chaos(*arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "chaos", "--seed", SEED, "-o", "json", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400.0,
-    )
-    return done.returncode, json.loads(done.stdout or "{}"), done.stdout + done.stderr
+from tests.acceptance.chaotic import chaos
 
 
 @pytest.mark.slow
@@ -32,21 +14,6 @@ def test_a_mesh_under_random_faults_keeps_its_promises() -> None:
     assert report["findings"] == []
     assert report["figures"]["acknowledged"] > 0
     assert report["faults"]
-
-
-@pytest.mark.slow
-def test_a_rolling_deploy_fails_no_publish() -> None:
-    code, report, told = chaos("--faults", "roll", "--seconds", "20", "--tenants", "8")
-    assert code == 0, told
-    assert report["failures"] == {}
-    assert report["faults"]["roll"] > 2
-
-
-@pytest.mark.slow
-def test_the_same_oracle_finds_faults_in_a_plain_worker() -> None:
-    code, report, told = chaos("--plain", "--seconds", "12", "--tenants", "8")
-    assert code == 0, told
-    assert report["findings"]
 
 
 def test_faults_that_do_not_exist_are_refused() -> None:

@@ -134,7 +134,8 @@ def test_revoke_wants_one_or_all(mesh: Cli) -> None:
 
 def test_the_plans_are_listed(mesh: Cli) -> None:
     names = [row.split()[0] for row in mesh.ok("plans").out.splitlines()]
-    assert names == ["PLAN", "business", "premium", "standard"]
+    assert names[0] == "PLAN"
+    assert {"business", "premium", "standard"} <= set(names)
 
 
 def test_without_a_mesh_it_is_told_how_to_start_one(alone: Cli) -> None:

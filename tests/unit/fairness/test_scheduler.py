@@ -46,7 +46,7 @@ def crowd(loads: list[Load]) -> dict[str, Load]:
     return {f"t{number}": load for number, load in enumerate(loads)}
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.lists(busy, min_size=2, max_size=6), st.sampled_from([4, 8, 16]), st.integers(0, 9))
 def test_long_run_shares_follow_the_weights_whatever_calls_cost(
     loads: list[Load], slots: int, seed: int
@@ -55,14 +55,14 @@ def test_long_run_shares_follow_the_weights_whatever_calls_cost(
     assert world.shares() == pytest.approx(dict.fromkeys(world.loads, 1.0), abs=0.08)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(any_load, min_size=1, max_size=8), st.sampled_from([1, 3, 7]))
 def test_no_slot_is_free_while_a_request_waits(loads: list[Load], slots: int) -> None:
     requests = [Load(x.cost, x.outstanding, x.weight, pause=x.pause) for x in loads]
     assert World(Scheduler(slots), crowd(requests)).run(5.0).idle == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(any_load, min_size=2, max_size=8), st.sampled_from([1, 4, 16]))
 def test_everybody_is_served(loads: list[Load], slots: int) -> None:
     world = World(Scheduler(slots), crowd(loads)).run(40.0)
