@@ -54,10 +54,10 @@ class Proxy:
         self._flows.set()
         if self._server is not None:
             self._server.close()
+        if self._tasks:  # cut off, they end: asyncio complains of those that are cancelled
+            await asyncio.wait(self._tasks, timeout=2.0)
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2.0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -95,7 +95,9 @@ class NatsClient(Client):
         data = publication(subject, payload, reply, headers, self._max_payload)
         self._pending.append(data)
         self._pending_data_size += len(data)
-        if not self._to_write:
+        if self._pending_data_size > _CHOKED:
+            self._write()  # whoever publishes without a pause would never see that it is too much
+        elif not self._to_write:
             self._to_write = True
             asyncio.get_running_loop().call_soon(self._write)
 
