@@ -12,7 +12,6 @@ import secrets
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 
@@ -86,7 +85,7 @@ class _Reader:
 
     async def run(self, first: int) -> AsyncGenerator[StoredMessage, None]:
         """Read to the end; raises :class:`Unavailable` where it must be begun anew."""
-        subscription = await self._bus.subscribe(self._reply, self._take)
+        subscription = await self._bus.listen(self._reply, self._take)
         forget = self._bus.on_reconnect(self._lost)
         try:
             left = await self._create(first)
@@ -163,16 +162,15 @@ class _Reader:
             return not info["num_pending"] and not self._came
         return False
 
-    async def _take(self, message: Message) -> None:
-        headers: dict[Any, str] | None = message.headers
-        if headers and "Status" in headers and message.subject == self._reply:
-            self._on_status(headers)
+    def _take(self, message: Message) -> None:
+        if message.subject == self._reply and "Status" in (message.headers or {}):
+            self._on_status(message.headers or {})
         else:
             self._expected -= 1
             self._came.append(message)
         self._wake.set()
 
-    def _on_status(self, headers: dict[Any, str]) -> None:
+    def _on_status(self, headers: dict[str, str]) -> None:
         """A pull has ended: its time is over, it was full before, or the consumer is gone."""
         text = headers.get("Description", "")
         if headers["Status"] == "408" or "MaxBytes" in text:
