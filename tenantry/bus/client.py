@@ -18,6 +18,9 @@ from tenantry.bus.protocol import Splitter, publication
 _CHOKED = 1 << 22
 """Bytes sent and not yet taken in by the server from which on nothing more is taken in here."""
 
+_LINGER = 0.002
+"""How long what is lazy waits for company, seconds: each write costs as much as a message."""
+
 log = structlog.get_logger("tenantry.bus")
 
 
@@ -40,6 +43,7 @@ class NatsClient(Client):
         self._inline: dict[int, Callable[[Message], None]] = {}
         self._splitter = Splitter(self._deliver, lambda _: None)
         self._to_write = False
+        self._lingering: asyncio.TimerHandle | None = None
         self._draining: asyncio.Task[None] | None = None
         self.choked = False
         """Whether the server does not take in what is sent as quickly as it comes."""
@@ -87,9 +91,18 @@ class NatsClient(Client):
     # --- sending -------------------------------------------------------------------------------
 
     def send(
-        self, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
+        self,
+        subject: str,
+        payload: bytes,
+        reply: str,
+        headers: Mapping[str, str] | None,
+        *,
+        lazy: bool = False,
     ) -> None:
-        """Publish; raises as :func:`publication` does, and `ConnectionClosedError`."""
+        """Publish; raises as :func:`publication` does, and `ConnectionClosedError`.
+
+        What is `lazy` goes with the next message that is not, or after two milliseconds.
+        """
         if self._status == Client.CLOSED:
             raise nats.errors.ConnectionClosedError
         data = publication(subject, payload, reply, headers, self._max_payload)
@@ -97,12 +110,18 @@ class NatsClient(Client):
         self._pending_data_size += len(data)
         if self._pending_data_size > _CHOKED:
             self._write()  # whoever publishes without a pause would never see that it is too much
+        elif lazy:
+            if self._lingering is None and not self._to_write:
+                self._lingering = asyncio.get_running_loop().call_later(_LINGER, self._write)
         elif not self._to_write:
             self._to_write = True
             asyncio.get_running_loop().call_soon(self._write)
 
     def _write(self) -> None:
         self._to_write = False
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         if not self._pending or self._transport is None:
             return
         pending, self._pending, self._pending_data_size = self._pending, [], 0

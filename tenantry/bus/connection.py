@@ -159,20 +159,30 @@ class Bus:
         *,
         headers: dict[str, str] | None = None,
         reply: str = "",
+        lazy: bool = False,
     ) -> bool:
-        """Publish at once; False while the connection is lost. Raises as :meth:`publish` does."""
+        """Publish at once; False while the connection is lost. Raises as :meth:`publish` does.
+
+        What is `lazy` may wait two milliseconds for company.
+        """
         client = self._link.alive()
         if client is None:
             return False
-        self._send(client, subject, payload, headers, reply)
+        self._send(client, subject, payload, headers, reply, lazy=lazy)
         return True
 
     @staticmethod
     def _send(
-        client: NatsClient, subject: str, payload: bytes, headers: dict[str, str] | None, reply: str
+        client: NatsClient,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str] | None,
+        reply: str,
+        *,
+        lazy: bool = False,
     ) -> None:
         try:
-            client.send(subject, payload, reply, headers)
+            client.send(subject, payload, reply, headers, lazy=lazy)
         except nats.errors.MaxPayloadError:
             raise TooLarge(
                 f"the body has {len(payload)} bytes, with its headers more than NATS takes"

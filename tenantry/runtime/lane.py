@@ -385,7 +385,7 @@ class Lane:
     async def _say(self, reply: str, verdict: bytes) -> None:
         """An ack that does not get through means a redelivery, which the ids make harmless."""
         try:
-            if not self.bus.post(reply, verdict):
+            if not self.bus.post(reply, verdict, lazy=verdict is ACK):
                 await self.bus.publish(reply, verdict)
         except Rejection as rejection:
             log.warning("ack lost", consumer=self.consumer.name, why=str(rejection))
