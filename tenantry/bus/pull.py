@@ -8,7 +8,6 @@ consumer whose reader is full sends pulls that can take nothing, which keeps its
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,6 @@ import structlog
 
 from tenantry import tasks
 from tenantry.bus.connection import Bus, Message, Subscription
-from tenantry.errors import Rejection
 
 EXPIRES = 1.5
 """Seconds a pull stays open. Only its end tells an idle reader that it still had the pin when it
@@ -27,6 +25,7 @@ asked, twice as long ago at most."""
 _MAX_BATCH = 256
 _PAUSE = 0.5
 _POLL = 0.02
+_FORGOTTEN = EXPIRES + 2.0
 _GONE = frozenset({"404", "503"})
 
 log = structlog.get_logger("tenantry.bus")
@@ -57,7 +56,9 @@ class Pull:
         self._sent: dict[str, float] = {}
         self._served = 0.0
         self._count = 0
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0.0
+        """When there was last something of a pull, loop time."""
         self._reply = f"{bus.inbox}.pull.{consumer}"
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -91,10 +92,16 @@ class Pull:
         return sum(self._open.values())
 
     def wake(self) -> None:
-        """Tell that there may be room again; it asks for more once there is room for enough."""
+        """There may be room again: ask for more where it is enough, or where a pin must be kept."""
+        now = self._loop.time()
+        if self._quiet or now < self._gone_until:
+            return
         expected = self.expected
-        if self._room() - expected >= expected:  # also where neither is any: a pin is to be kept
-            self._wake.set()
+        free = min(self._room() - expected, _MAX_BATCH)
+        if free > 0 and (not self._open or free >= expected):
+            self._pull(free)
+        elif self._pin and not self._open and now >= self._full_until:
+            self._pull(1, max_bytes=1)
 
     async def quiet(self) -> None:
         """Ask for no more, and return when the server has none of our pulls any longer.
@@ -109,6 +116,7 @@ class Pull:
 
     async def stop(self) -> None:
         """Ask for no more; what is under way still reaches `receive`, or is delivered anew."""
+        self._quiet = True
         self._forget()
         await tasks.end(self._task)
         if self._subscription is not None:
@@ -119,59 +127,36 @@ class Pull:
         """After a reconnect no pull is under way any more. The pin may still be ours."""
         self._open.clear()
         self._sent.clear()
-        self._wake.set()
+        self.wake()
 
     async def _run(self) -> None:
+        """See to it that what is forgotten on either side is asked for again."""
         while True:
-            self._wake.clear()
             try:
-                await self._ask()
+                if self._open and self._loop.time() - self._heard > _FORGOTTEN:
+                    self._reset()  # the server would have ended these pulls
+                else:
+                    self.wake()
             except Exception as error:  # noqa: BLE001  (a reader that ends would never be missed)
                 log.warning("pull failed", consumer=self._subject, why=str(error))
-                await asyncio.sleep(0.5)
-                continue
-            if not await self._woken(EXPIRES) and self._open and not await self._woken(2.0):
-                self._open.clear()  # the server would have ended these pulls: it has forgotten them
-                self._sent.clear()
+            await asyncio.sleep(EXPIRES)
 
-    async def _woken(self, seconds: float) -> bool:
-        """Wait; false after so long, when a pin must be kept."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-                return True
-        return False
-
-    async def _ask(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._quiet or now < self._gone_until:
-            return
-        free = min(self._room() - self.expected, _MAX_BATCH)
-        if free > 0 and (not self._open or free >= self.expected):
-            await self._pull(free)
-        elif self._pin and not self._open and now >= self._full_until:
-            await self._pull(1, max_bytes=1)
-
-    async def _pull(self, batch: int, **more: int) -> None:
+    def _pull(self, batch: int, **more: int) -> None:
         self._count += 1
         name = str(self._count)
-        self._open[name] = 0 if more else batch
-        self._sent[name] = time.monotonic()
         request: dict[str, Any] = {"batch": batch, "expires": int(EXPIRES * 1e9), **more}
         if self._group:
             request["group"] = self._group
             if self._pin:
                 request["id"] = self._pin
-        try:
-            await self._bus.publish(
-                self._subject, msgspec.json.encode(request), reply=f"{self._reply}.{name}"
-            )
-        except Rejection:
-            self._open.pop(name, None)
-            self._sent.pop(name, None)
-            raise
+        reply = f"{self._reply}.{name}"
+        if self._bus.post(self._subject, msgspec.json.encode(request), reply=reply):
+            self._open[name] = 0 if more else batch
+            self._sent[name] = time.monotonic()
+            self._heard = self._loop.time()
 
     def _on_message(self, message: Message) -> None:
+        self._heard = self._loop.time()
         headers = message.headers or {}
         if "Status" in headers and message.subject.startswith(self._reply):
             self._on_status(message.subject.rpartition(".")[2], headers)
@@ -209,9 +194,8 @@ class Pull:
         elif status in _GONE:
             self._gone_until = self._rest(_PAUSE)  # who says so says it at once, again and again
         else:
-            self._wake.set()
+            self.wake()
 
     def _rest(self, seconds: float) -> float:
-        loop = asyncio.get_running_loop()
-        loop.call_later(seconds, self._wake.set)
-        return loop.time() + seconds
+        self._loop.call_later(seconds + _POLL, self.wake)
+        return self._loop.time() + seconds
