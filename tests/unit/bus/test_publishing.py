@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tenantry.bus import Bus
+from tenantry.bus import Bus, Message
 from tenantry.errors import BadMessage, BadSubject, TooLarge
 from tests.unit.bus.station import Heard, Station, echo, fresh, until
 
@@ -140,3 +140,39 @@ async def test_a_flush_that_is_cancelled_does_not_deafen_the_bus(bus: Bus) -> No
         flushing.cancel()
         await asyncio.wait({flushing})
     assert (await bus.call(subject, b"still here")).data == b"still here"
+
+
+async def test_what_may_wait_arrives_although_nothing_follows(bus: Bus) -> None:
+    heard, subject = Heard(), fresh()
+    await bus.subscribe(subject, heard)
+    assert bus.post(subject, b"1", lazy=True)
+    assert await heard.reach(1) == [b"1"]
+
+
+async def test_what_may_wait_keeps_its_place(bus: Bus) -> None:
+    heard, subject = Heard(), fresh()
+    await bus.subscribe(subject, heard)
+    for number in range(20):
+        bus.post(subject, b"%d" % number, lazy=number % 3 > 0)
+    assert await heard.reach(20) == [b"%d" % number for number in range(20)]
+
+
+async def test_what_may_wait_is_sent_before_the_end(station: Station, bus: Bus) -> None:
+    heard, subject, other = Heard(), fresh(), await station.connect()
+    await bus.subscribe(subject, heard)
+    other.post(subject, b"1", lazy=True)
+    await other.close()
+    assert await heard.reach(1) == [b"1"]
+
+
+async def test_a_listener_that_fails_ends_nothing(bus: Bus) -> None:
+    heard, subject = list[bytes](), fresh()
+
+    def listen(message: Message) -> None:
+        heard.append(message.data)
+        raise RuntimeError("no")
+
+    await bus.listen(subject, listen)
+    await bus.publish(subject, b"1")
+    await bus.publish(subject, b"2")
+    await until(lambda: heard == [b"1", b"2"])
