@@ -1,149 +1,103 @@
-"""`make bench`: tenancy against bare nats-py, as ratios of one run.
+"""`make bench`: what tenancy costs, against bare nats-py and others, as ratios of one run.
 
-python -m benchmarks [requests|replay|limits|flood] [--rounds 5] [--seconds 3] [--json FILE]
-                     [--in-flight 64] [--messages 20000]
+python -m benchmarks [PART...] [--rounds 5] [--seconds 2] [--quick] [--json FILE]
 
-A routed request against a forwarder and a responder; a replay against an ordered consumer, and
-what other tenants notice of it; decisions of the limiter, alone and with leases, against a call a
-message. All on real servers, in processes of their own; rounds alternate. CPU per message is what
-the operating system charged each process.
+parts, all where none is named:
+  requests     a routed request against its floor, nats.micro and FastStream
+  durable      stored commands worked off, against a pull consumer and FastStream
+  propagation  what the tenant context costs a hop, in pairs with bootstrap intervals
+  replay       a replay against an ordered consumer, and what other tenants notice of it
+  limits       decisions of the limiter, alone and with leases, against a call a message
+  flood        what a quiet tenant notices when another floods
+
+All on real servers, in processes of their own; what is compared takes turns. The load and what is
+measured have cores of their own, the load's CPU is told apart. CPU is what the operating system
+charged each process.
+
+examples:
+  python -m benchmarks requests durable --rounds 9 --json figures.json
+  python -m benchmarks --quick       only sees that everything runs
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, Protocol, cast
 
-import nats
 import uvloop
-from nats.aio.client import Client
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import flood, limits, replay
-from benchmarks.load import Round, measure
-from benchmarks.mesh import UNLIMITED, mesh, nats_server, python
+from benchmarks import durable, flood, limits, machine, propagation, replay, requests
 
 
-@asynccontextmanager
-async def bare(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]]:
-    """A plain server, a forwarder, a responder, and a client of theirs."""
-    async with (
-        nats_server(folder) as (url, server),
-        python("benchmarks.bare", "forward", url) as forwarder,
-        python("benchmarks.bare", "respond", url) as responder,
-    ):
-        client = await nats.connect(url)
-        pids = {"server": server, "router": forwarder.pid, "worker": responder.pid}
-        yield client, "edge.acme.bench.echo", pids
-        await client.close()
+class Part(Protocol):
+    """A module that measures one thing: its results are a dataclass."""
+
+    async def run(self, options: argparse.Namespace, console: Console, folder: Path) -> Any:
+        """Measure; `folder` is its own."""
+
+    def report(self, results: Any, options: argparse.Namespace, console: Console) -> None:
+        """Print tables."""
 
 
-@asynccontextmanager
-async def routed(folder: Path) -> AsyncIterator[tuple[Client, str, dict[str, int]]]:
-    """A mesh with one tenant, and a client of its own."""
-    async with mesh(folder, "benchmarks.echo", {"acme": UNLIMITED}) as running:
-        client = await nats.connect(
-            running.url,
-            user_credentials=str(running.creds["acme"]),
-            inbox_prefix="_INBOX.acme",
-        )
-        yield client, "tenant.acme.bench.echo", running.pids
-        await client.close()
+PARTS: dict[str, Part] = {
+    name: cast("Part", module)
+    for name, module in {
+        "requests": requests,
+        "durable": durable,
+        "propagation": propagation,
+        "replay": replay,
+        "limits": limits,
+        "flood": flood,
+    }.items()
+}
+QUICK = {"rounds": 1, "seconds": 0.4, "messages": 2000, "pairs": 6}
+"""Enough to see that it runs, and for nothing else."""
 
 
-async def run(options: argparse.Namespace, console: Console) -> dict[str, list[Round]]:
-    """All rounds of both sides, alternating; the first of each is a warm-up and not counted."""
-    rounds: dict[str, list[Round]] = {"bare": [], "routed": []}
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tenantry-bench-")))
-        sides = {
-            "bare": await stack.enter_async_context(bare(folder)),
-            "routed": await stack.enter_async_context(routed(folder)),
-        }
-        for number in range(options.rounds + 1):
-            for side, (client, subject, pids) in sides.items():
-                seconds = options.seconds if number else min(1.0, options.seconds)
-                result = await measure(
-                    client, subject, pids, seconds=seconds, in_flight=options.in_flight
-                )
-                if number:
-                    rounds[side].append(result)
-                    console.print(f"round {number} {side:<7} {result.rate:8.0f} answers/s")
-    return rounds
-
-
-def figures(rounds: list[Round]) -> dict[str, float]:
-    """Medians over the rounds."""
-    return {
-        "answers per second": median(r.rate for r in rounds),
-        "latency p50, ms": median(r.p50 for r in rounds) * 1e3,
-        "latency p99, ms": median(r.p99 for r in rounds) * 1e3,
-        "CPU per message, router, µs": median(r.per_message("router") for r in rounds),
-        "CPU per message, worker, µs": median(r.per_message("worker") for r in rounds),
-        "CPU per message, nats-server, µs": median(r.per_message("server") for r in rounds),
-    }
-
-
-def report(sides: dict[str, list[Round]], options: argparse.Namespace, console: Console) -> None:
-    """Print the medians."""
-    bare_side, routed_side = figures(sides["bare"]), figures(sides["routed"])
-    table = Table("medians", "bare nats-py", "Tenantry", "ratio")
-    for name, floor in bare_side.items():
-        ours = routed_side[name]
-        table.add_row(name, f"{floor:.1f}", f"{ours:.1f}", f"{ours / floor:.2f}")
-    console.print(table)
-    console.print(
-        f"Python {platform.python_version()}, {options.rounds} rounds of {options.seconds:g} s, "
-        f"{options.in_flight} in flight; both sides share this machine's cores with their load"
-    )
-
-
-def main() -> None:
-    """Measure, print tables, and save the figures where asked to."""
+def arguments() -> argparse.Namespace:
+    """What is asked for."""
     parser = argparse.ArgumentParser(
         prog="benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "part", nargs="?", choices=("requests", "replay", "limits", "flood"), help="only this part"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="only these parts")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a round or window")
-    parser.add_argument("--in-flight", type=int, default=64, help="requests under way")
-    parser.add_argument("--messages", type=int, default=20_000, help="of the tenant replayed")
-    parser.add_argument("--json", type=Path, help="save every round here")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round or window")
+    parser.add_argument("--rate", type=float, default=1500.0, help="requests/s of the open loop")
+    parser.add_argument("--in-flight", type=int, default=64, help="requests under way at a ceiling")
+    parser.add_argument("--messages", type=int, default=20_000, help="stored, replayed: how many")
+    parser.add_argument("--pairs", type=int, default=200, help="pairs of blocks in `propagation`")
+    parser.add_argument("--quick", action="store_true", help="only see that everything runs")
+    parser.add_argument("--json", type=Path, help="save every round here, and the machine's shape")
     options = parser.parse_args()
-    console, saved = Console(highlight=False), dict[str, Any]()
-    if options.part in (None, "requests"):
-        sides = uvloop.run(run(options, console))
-        report(sides, options, console)
-        saved |= {side: [asdict(r) for r in results] for side, results in sides.items()}
-    if options.part in (None, "replay"):
+    if wrong := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"no part {wrong[0]!r}: choose from {', '.join(PARTS)}")
+    if options.quick:
+        vars(options).update(QUICK)
+    return options
+
+
+def main() -> None:
+    """Measure, print tables, and save the figures where asked to."""
+    options = arguments()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    machine.pin_self()
+    saved: dict[str, Any] = {"machine": machine.shape(), "options": vars(options) | {"json": None}}
+    for name in options.parts or PARTS:
+        part = PARTS[name]
         with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-            results = uvloop.run(replay.run(options, console, Path(folder)))
-        replay.report(results, options, console)
-        saved["replay"] = asdict(results)
-    if options.part in (None, "limits"):
-        measured = limits.main(options, console)
-        limits.report(measured, console)
-        saved["limits"] = asdict(measured)
-    if options.part in (None, "flood"):
-        with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-            floods = uvloop.run(flood.run(options, console, Path(folder)))
-        flood.report(floods, options, console)
-        saved["flood"] = asdict(floods)
-    if options.json is not None:
-        options.json.write_text(json.dumps(saved, indent=2))
+            results = uvloop.run(part.run(options, console, Path(folder)))
+        part.report(results, options, console)
+        saved[name] = asdict(results)
+        if options.json is not None:  # after each part: a later one may fail
+            options.json.write_text(json.dumps(saved, indent=2))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ HIGHEST = 60_000_000
 """The longest latency told apart, µs."""
 _GRAIN = 0.002
 """How late a timer may be: more than that, and the generator is behind."""
-_TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+"""What a client that traces sends."""
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     body: str
     creds: str = ""
     inbox: str = "_INBOX"
+    headers: dict[str, str] = {}
+    """Besides a trace's."""
     rate: float = 0.0
     """Messages a second, at random times (Poisson); 0 for a closed loop."""
     in_flight: int = 0
@@ -104,7 +107,7 @@ class _Flow:
     stream: Stream
     client: Client
     inbox: str
-    headers: dict[str, str] = field(default_factory=lambda: dict(_TRACE))
+    headers: dict[str, str]
     due: dict[str, float] = field(default_factory=dict)
     """When each message without an answer was due."""
     numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -195,7 +198,7 @@ async def work(job: Job, patience: float = 10.0) -> Done:
             inbox_prefix=stream.inbox,
             pending_size=1 << 24,
         )
-        flow = _Flow(stream, client, f"{stream.inbox}.bench{number}")
+        flow = _Flow(stream, client, f"{stream.inbox}.bench{number}", TRACE | stream.headers)
         await client.subscribe(f"{flow.inbox}.*", cb=flow.answered, pending_msgs_limit=-1)
         await client.flush()
         flows.append(flow)

@@ -6,8 +6,6 @@ from msgspec import Struct
 
 from tenantry import Context, Service
 
-BODY = b'{"sku":"A-1","quantity":2,"note":"' + b"x" * 200 + b'"}'
-
 
 class Echo(Struct, frozen=True):
     """About 250 bytes of JSON."""

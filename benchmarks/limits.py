@@ -12,7 +12,6 @@ import asyncio
 import gc
 import random
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -264,7 +263,7 @@ async def until(due: float) -> None:
     await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-def report(results: Results, console: Console) -> None:
+def report(results: Results, _options: argparse.Namespace, console: Console) -> None:
     """Print tables."""
     table = Table("decision, µs", "p50", "p99", "p99.9", "Valkey operations per message")
     for each in results.timings:
@@ -278,11 +277,3 @@ def report(results: Results, console: Console) -> None:
             *(f"{one.over:.3%}", f"{one.wrong:.4%}", str(one.aways)),
         )
     console.print(table)
-
-
-def main(options: argparse.Namespace, console: Console) -> Results:
-    """Run it in a loop as a router has it."""
-    import uvloop
-
-    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-        return uvloop.run(run(options, console, Path(folder)))

@@ -28,6 +28,8 @@ class Mesh:
     """Where it is, who may connect, and its processes."""
 
     url: str
+    state: Path
+    """The state folder: where `tenantry run` finds the rest."""
     control: Path
     """Credentials of the role `control`."""
     creds: dict[str, Path]
@@ -38,9 +40,10 @@ class Mesh:
 
 @asynccontextmanager
 async def mesh(folder: Path, module: str, tenants: Mapping[str, Plan]) -> AsyncIterator[Mesh]:
-    """One worker of the service in `module`, and tenants with their plans."""
-    state = StateFolder(folder / module)
-    arguments = ("up", "--port", "0", "--state", str(state.path), f"{module}:service")
+    """One worker of the service in `module`, if it is named, and tenants with their plans."""
+    state = StateFolder(folder / "mesh" / module)
+    services = (f"{module}:service",) if module else ()
+    arguments = ("up", "--port", "0", "--state", str(state.path), *services)
     async with python("tenantry", *arguments):
         running = state.running()
         if running is None:
@@ -54,14 +57,16 @@ async def mesh(folder: Path, module: str, tenants: Mapping[str, Plan]) -> AsyncI
                 creds[tenant] = state.path / f"{tenant}.creds"
                 _, text = await control.create(tenant, plan=plan.name)
                 creds[tenant].write_text(text)
-        parts = {"server": "nats", "router": "router", "worker": module.rpartition(".")[2]}
+        parts = {"server": "nats", "router": "router"}
+        if module:
+            parts["worker"] = module.rpartition(".")[2]
         pids = {
             name: child.pid
             for child in running.children
             for name, part in parts.items()
             if part in child.name and child.pid is not None
         }
-        yield Mesh(running.url, operator, creds, pids)
+        yield Mesh(running.url, state.path, operator, creds, pids)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import machine
 from benchmarks.history import BODY
 from benchmarks.mesh import UNLIMITED, Mesh, ask, mesh, python
 from tenantry import subjects
@@ -134,7 +135,7 @@ async def _others(
     replays, windows = Replays(bus), []
     tenants = (f"{tenant}={running.creds[tenant]}" for tenant in _OTHERS)
     arguments = (running.url, "history.ask", str(_REQUESTS), *tenants)
-    async with python("benchmarks.steady", *arguments) as load:
+    async with python("benchmarks.steady", *arguments, cores=machine.LOAD_CORES) as load:
         await asyncio.sleep(options.seconds)
         for _ in range(options.rounds + 1):
             begin = time.time()
