@@ -1,6 +1,6 @@
 """`make bench`: what tenancy costs, against bare nats-py and others, as ratios of one run.
 
-python -m benchmarks [PART...] [--rounds 5] [--seconds 2] [--quick] [--json FILE]
+python -m benchmarks [PART...] [--rounds 5] [--seconds 1.5] [--quick] [--json FILE]
 
 parts, all where none is named:
   requests     a routed request against its floor, nats.micro and FastStream
@@ -56,8 +56,8 @@ PARTS: dict[str, Part] = {
         "flood": flood,
     }.items()
 }
-QUICK = {"rounds": 1, "seconds": 0.4, "messages": 2000, "pairs": 6}
-"""Enough to see that it runs, and for nothing else."""
+QUICK = {"rounds": 1, "seconds": 0.2, "messages": 1000, "pairs": 3}
+"""Enough to see that it runs, and for nothing else: one round, and no warm-up."""
 
 
 def arguments() -> argparse.Namespace:
@@ -69,7 +69,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="only these parts")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round or window")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a round or window")
     parser.add_argument("--rate", type=float, default=1500.0, help="requests/s of the open loop")
     parser.add_argument("--in-flight", type=int, default=64, help="requests under way at a ceiling")
     parser.add_argument("--messages", type=int, default=20_000, help="stored, replayed: how many")

@@ -103,7 +103,7 @@ async def _side(
     options: argparse.Namespace, load: Generator, noise: Generator, streams: Streams, flood: str
 ) -> Side:
     side, refused, sent = Side(), 0, 0
-    for number in range(options.rounds + 1):
+    for number in range(int(options.quick), options.rounds + 1):
         seconds = 3 * options.seconds if number else 1.0
         alone = (await load.run(seconds, streams("quiet", _QUIET))).streams[0]
         async with asyncio.TaskGroup() as group:

@@ -62,6 +62,7 @@ def shape() -> dict[str, Any]:
         "python": platform.python_version(),
         "nats_server": server.stdout.split()[-1].removeprefix("v"),
         "nats_py": version("nats-py"),
+        "faststream": version("faststream"),
     }
 
 

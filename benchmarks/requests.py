@@ -102,8 +102,11 @@ async def peers(folder: Path) -> AsyncIterator[list[Side]]:
             ("fast", "checked"),
         ]
         started = [python(f"benchmarks.peers.{module}", *role, url) for module, *role in every]
-        children = await asyncio.gather(*(stack.enter_async_context(one) for one in started))
-        alone, forward, respond, micro, plain, depends, checked = (one.pid for one in children)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(stack.enter_async_context(one)) for one in started]
+        alone, forward, respond, micro, plain, depends, checked = (
+            one.result().pid for one in tasks
+        )
 
         def side(name: str, subject: str, headers: dict[str, str], **pids: int) -> Side:
             return Side(name, plain_stream(name, url, subject, headers), {"server": server} | pids)

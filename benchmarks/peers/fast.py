@@ -29,6 +29,8 @@ from benchmarks.peers import checks
 from benchmarks.peers.meter import Meter
 
 BATCH = 500
+AT_ONCE = 100
+"""Of single messages: all of a fetch are tasks at once, and more of them cost more each."""
 meter = Meter()
 
 plain, depends = NatsRouter(), NatsRouter()
@@ -85,8 +87,8 @@ def pulling(stream: str, durable: str) -> NatsRouter:
         f"{stream}.*.drain.take",
         stream=JStream(stream, declare=False),
         durable=durable,
-        config=ConsumerConfig(max_ack_pending=4 * BATCH),
-        pull_sub=PullSub(batch_size=BATCH),
+        config=ConsumerConfig(max_ack_pending=4 * AT_ONCE),
+        pull_sub=PullSub(batch_size=AT_ONCE),
     )
     async def take(message: Echo) -> None:
         meter.take(message)

@@ -1,0 +1,68 @@
+"""`make bench` as it is run: the figures of such a short run mean nothing, that they come does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PARTS = ("requests", "propagation", "durable")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a quick run saves."""
+    file = tmp_path_factory.mktemp("bench") / "figures.json"
+    done = bench("--quick", *PARTS, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
+
+
+def test_a_run_saves_each_part_beside_the_machine(saved: dict[str, Any]) -> None:
+    assert set(saved) == {"machine", "options", *PARTS}
+    assert {"cpu", "cores", "date", "nats_server", "faststream"} <= set(saved["machine"])
+
+
+def test_every_side_answers_every_request(saved: dict[str, Any]) -> None:
+    requests = saved["requests"]
+    assert {"bare, two hops", "nats.micro", "FastStream, checks", "Tenantry"} <= set(
+        requests["paced"]
+    )
+    assert requests["paced"].keys() == requests["ceiling"].keys()
+    for (sample,) in (*requests["paced"].values(), *requests["ceiling"].values()):
+        assert sample["lost"] == 0
+        assert "worker" in sample["cpu"]
+
+
+def test_every_consumer_sees_its_last_message(saved: dict[str, Any]) -> None:
+    sides = saved["durable"]["sides"]
+    assert {"bare pull consumer", "FastStream", "Tenantry"} <= set(sides)
+    assert all(sample["rate"] > 0 for (sample,) in sides.values())
+
+
+def test_each_variant_is_measured_in_each_repetition(saved: dict[str, Any]) -> None:
+    medians = saved["propagation"]["medians"]
+    assert {"plain", "again", "signed", "two hops", "routed"} <= set(medians)
+    assert {len(each) for each in medians.values()} == {saved["options"]["pairs"]}
+
+
+def test_a_part_that_there_is_not_is_told_with_those_there_are() -> None:
+    done = bench("nothing")
+    assert done.returncode == 2
+    assert "no part 'nothing': choose from requests, " in done.stderr
