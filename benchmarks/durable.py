@@ -87,11 +87,20 @@ async def measure(side: Side, count: int) -> Sample:
     await store(side, count)
     before = machine.cpu({"server": side.server})["server"]
     async with side.consumer() as child:
-        assert child.stdout is not None
         async with asyncio.timeout(300):
-            took, cpu = json.loads(await child.stdout.readline())
+            took, cpu = await told(child)
         server = machine.cpu({"server": side.server})["server"] - before
     return Sample(rate=count / took, consumer=cpu / count, server=server / count)
+
+
+async def told(consumer: asyncio.subprocess.Process) -> tuple[float, float]:
+    """What the meter says, which may be before the consumer says that it is ready."""
+    assert consumer.stdout is not None
+    while line := await consumer.stdout.readline():
+        if line.startswith(b"["):
+            took, cpu = json.loads(line)
+            return took, cpu
+    raise RuntimeError("a consumer has ended before its work")
 
 
 async def store(side: Side, count: int) -> None:
@@ -126,7 +135,7 @@ async def peers(folder: Path) -> AsyncIterator[dict[str, Side]]:
             def consumer(
                 module: str = module, role: str = role, stream: str = stream
             ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
-                return python(f"benchmarks.peers.{module}", role, url, stream, "drain")
+                return python(f"benchmarks.peers.{module}", role, url, stream, "drain", ready=False)
 
             sides[name] = Side(js, pid, stream, traced, consumer)
         yield sides
@@ -137,7 +146,7 @@ async def peers(folder: Path) -> AsyncIterator[dict[str, Side]]:
 async def ours(folder: Path) -> AsyncIterator[Side]:
     """A mesh without a service, which a worker has declared once."""
     async with mesh(folder, "", dict.fromkeys(_TENANTS, UNLIMITED)) as running:
-        async with worker(running):
+        async with worker(running, ready=True):
             pass
         client = await nats.connect(running.url, user_credentials=str(running.control))
         async with await Control.connect(running.url, creds=running.control) as control:
@@ -154,10 +163,12 @@ async def ours(folder: Path) -> AsyncIterator[Side]:
         await client.close()
 
 
-def worker(running: Mesh) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+def worker(
+    running: Mesh, *, ready: bool = False
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """A worker of the mesh beside its own processes, until it is stopped."""
     place = ("--url", running.url, "--state", str(running.state))
-    return python("tenantry", "run", "benchmarks.drain:service", *place)
+    return python("tenantry", "run", "benchmarks.drain:service", *place, ready=ready)
 
 
 async def traced() -> dict[str, dict[str, str]]:

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -67,12 +68,11 @@ def shape() -> dict[str, Any]:
 
 
 def cpu(processes: Mapping[str, int]) -> dict[str, float]:
-    """CPU seconds that each has used so far, threads and all."""
-    spent = {}
-    for name, pid in processes.items():
-        times = psutil.Process(pid).cpu_times()
-        spent[name] = float(times.user + times.system)
-    return spent
+    """CPU seconds that each has used so far, threads and all.
+
+    By Linux's clock of each process, in nanoseconds: /proc counts in hundredths of a second.
+    """
+    return {name: time.clock_gettime((~pid << 3) | 2) for name, pid in processes.items()}
 
 
 def memory(pid: int) -> int:

@@ -92,9 +92,12 @@ async def generator() -> AsyncIterator[Generator]:
 
 @asynccontextmanager
 async def python(
-    module: str, *arguments: str, cores: Iterable[int] = ()
+    module: str, *arguments: str, cores: Iterable[int] = (), ready: bool = True
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a module of ours until the block ends; it is ready when it prints its first line."""
+    """Run a module of ours until the block ends; it is ready when its first line says so.
+
+    Where `ready` is false, that is not waited for.
+    """
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         cwd=ROOT,
@@ -107,7 +110,7 @@ async def python(
     try:
         assert child.stdout is not None
         async with asyncio.timeout(60):
-            if not (await child.stdout.readline()).startswith(b"ready"):
+            if ready and not (await child.stdout.readline()).startswith(b"ready"):
                 raise RuntimeError(f"{module} did not start")
         yield child
     finally:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.peers import checks
+
 ROOT = Path(__file__).parent.parent.parent
 PARTS = ("requests", "propagation", "durable")
 
@@ -66,3 +68,15 @@ def test_a_part_that_there_is_not_is_told_with_those_there_are() -> None:
     done = bench("nothing")
     assert done.returncode == 2
     assert "no part 'nothing': choose from requests, " in done.stderr
+
+
+def test_the_checks_by_hand_admit_a_tenant_with_its_own_token() -> None:
+    assert checks.authenticate("acme", checks.token("acme")).tenant == "acme"
+
+
+def test_the_checks_by_hand_refuse_another_tenants_token_and_a_forged_one() -> None:
+    with pytest.raises(checks.Refused, match="another tenant"):
+        checks.authenticate("acme", checks.token("globex"))
+    head, body, _ = checks.token("acme").split(".")
+    with pytest.raises(checks.Refused, match="bad token"):
+        checks.authenticate("acme", f"{head}.{body}.{'A' * 86}")
