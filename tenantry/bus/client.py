@@ -42,8 +42,12 @@ class NatsClient(Client):
         super().__init__()
         self._inline: dict[int, Callable[[Message], None]] = {}
         self._splitter = Splitter(self._deliver, lambda _: None)
+        self._feeding = False
         self._to_write = False
         self._lingering: asyncio.TimerHandle | None = None
+        self.begun = False
+        """Whether a listener has begun a task that will publish in its first step: then all of them
+        are written after it, in the same turn of the event loop."""
         self._draining: asyncio.Task[None] | None = None
         self.choked = False
         """Whether the server does not take in what is sent as quickly as it comes."""
@@ -58,7 +62,20 @@ class NatsClient(Client):
         reader = getattr(self._transport, "_io_reader", None)
         if isinstance(reader, asyncio.StreamReader):  # a WebSocket has its own frames
             self._splitter = Splitter(self._deliver, reader.feed_data)
-            reader.feed_data = self._splitter.feed  # type: ignore[assignment,method-assign]
+            reader.feed_data = self._feed  # type: ignore[assignment,method-assign]
+
+    def _feed(self, data: bytes) -> None:
+        """Take what has come; what listeners publish meanwhile is written at the end, at once."""
+        self._feeding = True
+        try:
+            self._splitter.feed(data)
+        finally:
+            self._feeding = False
+            if self._to_write:
+                self._write()
+            if self.begun:
+                self.begun = False
+                self._write_soon()
 
     async def listen(
         self, subject: str, queue: str, callback: Callable[[Message], None]
@@ -113,7 +130,13 @@ class NatsClient(Client):
         elif lazy:
             if self._lingering is None and not self._to_write:
                 self._lingering = asyncio.get_running_loop().call_later(_LINGER, self._write)
-        elif not self._to_write:
+        elif self._feeding:
+            self._to_write = True
+        else:
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        if not self._to_write:
             self._to_write = True
             asyncio.get_running_loop().call_soon(self._write)
 

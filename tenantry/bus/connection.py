@@ -214,6 +214,16 @@ class Bus:
             return False
         return True
 
+    def begun(self) -> None:
+        """A listener tells that it has begun a task which will soon publish.
+
+        What such tasks publish in their first step goes out together, one turn of the event loop
+        sooner than it would.
+        """
+        client = self._link.alive()
+        if client is not None:
+            client.begun = True
+
     def answer_now(
         self, message: Message, payload: bytes, *, headers: dict[str, str] | None = None
     ) -> bool:

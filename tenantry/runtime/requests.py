@@ -127,6 +127,7 @@ class Requests:
 
     def _begin(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
         self._running[request] = self._loop.create_task(work, context=self._nobody.copy())
+        self._bus.begun()
 
     def _ended(self, request: Request) -> None:
         self._running.pop(request, None)
