@@ -1,7 +1,7 @@
 """`make bench`: tenancy against bare nats-py, as ratios of one run.
 
-python -m benchmarks [requests|replay|limits|flood] [--rounds 5] [--seconds 3] [--json FILE]
-                     [--in-flight 64] [--messages 20000]
+python -m benchmarks [requests|replay|limits|flood|growth|scale] [--rounds 5] [--seconds 3]
+                     [--json FILE] [--plots DIR] [--in-flight 64] [--messages 20000] [--quick]
 
 A routed request against a forwarder and a responder; a replay against an ordered consumer, and
 what other tenants notice of it; decisions of the limiter, alone and with leases, against a call a
@@ -28,7 +28,7 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import flood, limits, replay
+from benchmarks import flood, growth, limits, machine, plots, replay, scale
 from benchmarks.load import Round, measure
 from benchmarks.mesh import UNLIMITED, mesh, nats_server, python
 
@@ -107,6 +107,26 @@ def report(sides: dict[str, list[Round]], options: argparse.Namespace, console: 
     )
 
 
+def _sizes(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """More tenants, then more processes."""
+    saved = dict[str, Any]()
+    machine.pin_self()
+    if options.part in (None, "growth"):
+        with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
+            grown = uvloop.run(growth.run(options, console, Path(folder)))
+        growth.report(grown, options, console)
+        saved["growth"] = asdict(grown)
+        if options.plots is not None:
+            for path in plots.draw(grown, options.plots):
+                console.print(f"growth: plotted {path}")
+    if options.part in (None, "scale"):
+        with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
+            scaled = uvloop.run(scale.run(options, console, Path(folder)))
+        scale.report(scaled, options, console)
+        saved["scale"] = asdict(scaled)
+    return saved
+
+
 def main() -> None:
     """Measure, print tables, and save the figures where asked to."""
     parser = argparse.ArgumentParser(
@@ -115,14 +135,24 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "part", nargs="?", choices=("requests", "replay", "limits", "flood"), help="only this part"
+        "part",
+        nargs="?",
+        choices=("requests", "replay", "limits", "flood", "growth", "scale"),
+        help="only this part",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a round or window")
     parser.add_argument("--in-flight", type=int, default=64, help="requests under way")
     parser.add_argument("--messages", type=int, default=20_000, help="of the tenant replayed")
     parser.add_argument("--json", type=Path, help="save every round here")
+    parser.add_argument(
+        "--onboard", type=int, help="tenants through the control plane (10000; --quick: 200)"
+    )
+    parser.add_argument("--plots", type=Path, help="save plots of `growth` here, as PNG")
+    parser.add_argument("--quick", action="store_true", help="only see that it runs")
     options = parser.parse_args()
+    if options.onboard is None:
+        options.onboard = 200 if options.quick else 10_000
     console, saved = Console(highlight=False), dict[str, Any]()
     if options.part in (None, "requests"):
         sides = uvloop.run(run(options, console))
@@ -142,6 +172,7 @@ def main() -> None:
             floods = uvloop.run(flood.run(options, console, Path(folder)))
         flood.report(floods, options, console)
         saved["flood"] = asdict(floods)
+    saved |= _sizes(options, console)
     if options.json is not None:
         options.json.write_text(json.dumps(saved, indent=2))
 
