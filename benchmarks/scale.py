@@ -2,7 +2,9 @@
 
 The model: a message costs each stage so much CPU, a process of ours has one core at most, and all
 have the cores that there are. What it needs is measured with one router and one worker; it says
-what two and four do. Both with the load on cores of its own and with all of it on all cores.
+what two and four do, and what stands in the way: `cores`, `router`, `worker`, or `load`, the one
+process that the requests come from. Both with the load on cores of its own and with all of it on
+all cores.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -53,14 +56,24 @@ class Results:
     ceilings: dict[str, dict[int, list[Ceiling]]] = field(default_factory=dict)
 
 
+class Bound(NamedTuple):
+    """The most that can be, and why not more."""
+
+    rate: float
+    """Messages a second."""
+    by: str
+
+
 def predict(
-    cpu: Mapping[str, float], *, cores: int, routers: int, workers: int, load: float = 0.0
-) -> float:
-    """Messages a second that the stages can do; `load` is CPU on the same cores, a message."""
+    cpu: Mapping[str, float], load: float, *, cores: int, count: int, shared: bool
+) -> Bound:
+    """What `count` routers and workers do; `cpu` by stage and `load` in seconds a message."""
+    total = sum(cpu.values()) + (load if shared else 0.0)
     return min(
-        cores / (sum(cpu.values()) + load),
-        routers / cpu["router"],
-        workers / cpu["worker"],
+        Bound(cores / total, "cores"),
+        Bound(count / cpu["router"], "router"),
+        Bound(count / cpu["worker"], "worker"),
+        Bound(1 / load, "load"),
     )
 
 
@@ -129,8 +142,9 @@ class Check:
     who: str
     count: int
     measured: float
-    predicted: float
+    predicted: Bound
     cpu: dict[str, float]
+    load: float
 
 
 def checks(results: Results) -> list[Check]:
@@ -140,14 +154,9 @@ def checks(results: Results) -> list[Check]:
         one = _median(by_count[min(by_count)])
         for count, windows in by_count.items():
             here = _median(windows)
-            predicted = predict(
-                one.cpu,
-                cores=results.cores[who],
-                routers=count,
-                workers=count,
-                load=one.load if who == "shared" else 0.0,
-            )
-            found.append(Check(who, count, here.rate, predicted, here.cpu))
+            shared = who == "shared"
+            bound = predict(one.cpu, one.load, cores=results.cores[who], count=count, shared=shared)
+            found.append(Check(who, count, here.rate, bound, here.cpu, here.load))
     return found
 
 
@@ -162,17 +171,19 @@ def _median(windows: list[Ceiling]) -> Ceiling:
 def report(results: Results, options: argparse.Namespace, console: Console) -> None:
     """Print the medians and the model."""
     table = Table(
-        *("cores", "routers and workers", "answers/s (closed loop)", "model", "measured/model"),
-        *(f"{stage}, µs" for stage in STAGES),
+        *("cores", "each", "answers/s, closed loop", "model", "limit", "measured/model"),
+        *(f"{stage}, µs" for stage in (*STAGES, "load")),
     )
     for each in checks(results):
         table.add_row(
             f"{results.cores[each.who]} {each.who}",
             str(each.count),
             f"{each.measured:.0f}",
-            f"{each.predicted:.0f}",
-            f"{each.measured / each.predicted:.2f}",
+            f"{each.predicted.rate:.0f}",
+            each.predicted.by,
+            f"{each.measured / each.predicted.rate:.2f}",
             *(f"{each.cpu[stage] * 1e6:.1f}" for stage in STAGES),
+            f"{each.load * 1e6:.1f}",
         )
     console.print(table)
     console.print(
