@@ -121,13 +121,21 @@ def _scale(results: scale.Results) -> str:
             f"{each.predicted.rate:,.0f}",
             each.predicted.by,
             f"{each.measured / each.predicted.rate:.2f}",
+            f"{each.measured / each.own.rate:.2f}",
             *(f"{each.cpu[stage] * 1e6:.0f}" for stage in scale.STAGES),
             f"{each.load * 1e6:.0f}",
         )
         for each in scale.checks(results)
     ]
     heads = (
-        *("routers and workers", "answers a second", "model", "limit", "measured to model"),
+        *(
+            "routers and workers",
+            "answers a second",
+            "model",
+            "limit",
+            "measured to model",
+            "with its own CPU",
+        ),
         *("router, µs", "worker, µs", "nats-server, µs", "load, µs"),
     )
     return table(heads, rows)

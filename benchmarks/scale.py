@@ -143,6 +143,9 @@ class Check:
     count: int
     measured: float
     predicted: Bound
+    """With the CPU a message of one router and one worker, …"""
+    own: Bound
+    """… and with what it cost here: more where many processes find few messages each."""
     cpu: dict[str, float]
     load: float
 
@@ -155,8 +158,11 @@ def checks(results: Results) -> list[Check]:
         for count, windows in by_count.items():
             here = _median(windows)
             shared = who == "shared"
-            bound = predict(one.cpu, one.load, cores=results.cores[who], count=count, shared=shared)
-            found.append(Check(who, count, here.rate, bound, here.cpu, here.load))
+            bound, own = (
+                predict(each.cpu, each.load, cores=results.cores[who], count=count, shared=shared)
+                for each in (one, here)
+            )
+            found.append(Check(who, count, here.rate, bound, own, here.cpu, here.load))
     return found
 
 
@@ -171,7 +177,7 @@ def _median(windows: list[Ceiling]) -> Ceiling:
 def report(results: Results, options: argparse.Namespace, console: Console) -> None:
     """Print the medians and the model."""
     table = Table(
-        *("cores", "each", "answers/s, closed loop", "model", "limit", "measured/model"),
+        *("cores", "each", "answers/s, closed loop", "model", "limit", "to model", "to own"),
         *(f"{stage}, µs" for stage in (*STAGES, "load")),
     )
     for each in checks(results):
@@ -182,11 +188,12 @@ def report(results: Results, options: argparse.Namespace, console: Console) -> N
             f"{each.predicted.rate:.0f}",
             each.predicted.by,
             f"{each.measured / each.predicted.rate:.2f}",
+            f"{each.measured / each.own.rate:.2f}",
             *(f"{each.cpu[stage] * 1e6:.1f}" for stage in STAGES),
             f"{each.load * 1e6:.1f}",
         )
     console.print(table)
     console.print(
         f"{options.rounds} windows of {options.seconds:g} s, {_IN_FLIGHT} in flight; `shared` has "
-        "the load on the same cores"
+        "the load on the same cores. `to own`: measured to the model with the CPU of that row"
     )
