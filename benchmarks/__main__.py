@@ -9,6 +9,8 @@ parts, all where none is named:
   replay       a replay against an ordered consumer, and what other tenants notice of it
   limits       decisions of the limiter, alone and with leases, against a call a message
   flood        what a quiet tenant notices when another floods
+  growth       from 1 to 100,000 tenants: time, memory, start, onboarding (--plots DIR draws it)
+  scale        1, 2 and 4 routers and workers, beside a model of it
 
 All on real servers, in processes of their own; what is compared takes turns. The load and what is
 measured have cores of their own, the load's CPU is told apart. CPU is what the operating system
@@ -32,7 +34,17 @@ from typing import Any, Protocol, cast
 import uvloop
 from rich.console import Console
 
-from benchmarks import durable, flood, limits, machine, propagation, replay, requests
+from benchmarks import (
+    durable,
+    flood,
+    growth,
+    limits,
+    machine,
+    propagation,
+    replay,
+    requests,
+    scale,
+)
 
 
 class Part(Protocol):
@@ -54,10 +66,13 @@ PARTS: dict[str, Part] = {
         "replay": replay,
         "limits": limits,
         "flood": flood,
+        "growth": growth,
+        "scale": scale,
     }.items()
 }
-QUICK = {"rounds": 1, "seconds": 0.2, "messages": 1000, "pairs": 3}
+QUICK = {"rounds": 1, "seconds": 0.2, "messages": 1000, "pairs": 3, "onboard": 200}
 """Enough to see that it runs, and for nothing else: one round, and no warm-up."""
+_PLACES = frozenset({"json", "plots"})
 
 
 def arguments() -> argparse.Namespace:
@@ -74,6 +89,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, default=64, help="requests under way at a ceiling")
     parser.add_argument("--messages", type=int, default=20_000, help="stored, replayed: how many")
     parser.add_argument("--pairs", type=int, default=200, help="pairs of blocks in `propagation`")
+    parser.add_argument(
+        "--onboard", type=int, default=10_000, help="tenants through the control plane in `growth`"
+    )
+    parser.add_argument("--plots", type=Path, help="save plots of `growth` here, as PNG")
     parser.add_argument("--quick", action="store_true", help="only see that everything runs")
     parser.add_argument("--json", type=Path, help="save every round here, and the machine's shape")
     options = parser.parse_args()
@@ -89,7 +108,10 @@ def main() -> None:
     options = arguments()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
     machine.pin_self()
-    saved: dict[str, Any] = {"machine": machine.shape(), "options": vars(options) | {"json": None}}
+    saved: dict[str, Any] = {
+        "machine": machine.shape(),
+        "options": {name: value for name, value in vars(options).items() if name not in _PLACES},
+    }
     for name in options.parts or PARTS:
         part = PARTS[name]
         with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:

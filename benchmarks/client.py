@@ -11,11 +11,14 @@ next message (closed loop: a ceiling, not a latency). Histograms are HdrHistogra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import nats
@@ -32,21 +35,50 @@ TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 """What a client that traces sends."""
 
 
+_DRAWS = 1 << 18
+"""Draws of a distribution, made before the time runs; then they come again."""
+
+
+class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+    """The tenants that one client speaks for, by number."""
+
+    tenants: int
+    spread: Literal["uniform", "zipf", "once"] = "uniform"
+    """Drawn evenly, by rank to the power of `-skew`, or each once and in order: then it ends."""
+    skew: float = 1.1
+    first: int = 0
+    """The number of the first of them."""
+
+    def order(self, seed: str) -> Iterator[int]:
+        """Whose message is next."""
+        last = self.first + self.tenants
+        if self.spread == "once":
+            return iter(range(self.first, last))
+        rng = random.Random(seed)
+        weights = None
+        if self.spread == "zipf":
+            weights = [(rank + 1) ** -self.skew for rank in range(self.tenants)]
+        return itertools.cycle(rng.choices(range(self.first, last), weights, k=_DRAWS))
+
+
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """One client's messages."""
 
     name: str
     url: str
     subject: str
+    """With a crowd, `{tenant}` stands for one of them."""
     body: str
     creds: str = ""
     inbox: str = "_INBOX"
+    """With a crowd, `{tenant}` stands for the tenant."""
     headers: dict[str, str] = {}
     """Besides a trace's."""
     rate: float = 0.0
     """Messages a second, at random times (Poisson); 0 for a closed loop."""
     in_flight: int = 0
     """Messages under way in a closed loop."""
+    crowd: Crowd | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +127,11 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What this process spent, CPU seconds."""
 
 
+def tenant_name(number: int) -> str:
+    """The id of one of a crowd."""
+    return f"tenant-{number:06d}"
+
+
 def decode(histogram: str) -> HdrHistogram:
     """A histogram as it was measured."""
     return HdrHistogram.decode(histogram)
@@ -106,7 +143,8 @@ class _Flow:
 
     stream: Stream
     client: Client
-    inbox: str
+    places: Iterator[tuple[str, str]]
+    """Where each message goes, and the beginning of where its answer comes."""
     headers: dict[str, str]
     due: dict[str, float] = field(default_factory=dict)
     """When each message without an answer was due."""
@@ -120,16 +158,23 @@ class _Flow:
     until: float = 0.0
     last: float = 0.0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where there is nobody left to send for."""
 
     async def send(self, due: float) -> None:
         """One message that was to be sent then."""
+        place = next(self.places, None)
+        if place is None:
+            self.until = min(self.until, due)
+            self.over.set()
+            return
         token = str(next(self.numbers))
         self.due[token] = due
         self.sent += 1
         await self.client.publish(
-            self.stream.subject,
+            place[0],
             self.stream.body.encode(),
-            reply=f"{self.inbox}.{token}",
+            reply=f"{place[1]}.{token}",
             headers=dict(self.headers),
         )
 
@@ -147,7 +192,7 @@ class _Flow:
             self.steady += self.half <= now < self.until
         if self.stream.in_flight and now < self.until:
             await self.send(now)
-        elif not self.due and now >= self.until:
+        if not self.due and now >= self.until:
             self.idle.set()
 
     async def run(self, seconds: float, patience: float) -> Answers:
@@ -159,7 +204,9 @@ class _Flow:
                 await self.send(time.perf_counter())
         else:
             await self._paced(begin)
-        await asyncio.sleep(max(0.0, self.until - time.perf_counter()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self.until - time.perf_counter())):
+                await self.over.wait()
         if self.due:
             try:
                 async with asyncio.timeout(patience):
@@ -169,7 +216,7 @@ class _Flow:
         return Answers(
             name=self.stream.name,
             sent=self.sent,
-            seconds=max(seconds, self.last - begin),
+            seconds=self.last - begin if self.over.is_set() else max(seconds, self.last - begin),
             outcomes=self.outcomes,
             histogram=self.histogram.encode().decode(),
             steady=self.steady,
@@ -188,6 +235,17 @@ class _Flow:
             due += rng.expovariate(self.stream.rate)
 
 
+def _places(stream: Stream, inbox: str) -> Iterator[tuple[str, str]]:
+    """Made before the time runs, so that a crowd costs the load a look-up more."""
+    if (crowd := stream.crowd) is None:
+        return itertools.repeat((stream.subject, inbox))
+    every = {}
+    for number in range(crowd.first, crowd.first + crowd.tenants):
+        name = tenant_name(number)
+        every[number] = (stream.subject.format(tenant=name), inbox.format(tenant=name))
+    return map(every.__getitem__, crowd.order(stream.name))
+
+
 async def work(job: Job, patience: float = 10.0) -> Done:
     """All streams of a job at once."""
     flows = []
@@ -195,11 +253,14 @@ async def work(job: Job, patience: float = 10.0) -> Done:
         client = await nats.connect(
             stream.url,
             user_credentials=stream.creds or None,
-            inbox_prefix=stream.inbox,
+            inbox_prefix=stream.inbox.partition(".{tenant}")[0],
             pending_size=1 << 24,
         )
-        flow = _Flow(stream, client, f"{stream.inbox}.bench{number}", TRACE | stream.headers)
-        await client.subscribe(f"{flow.inbox}.*", cb=flow.answered, pending_msgs_limit=-1)
+        inbox = f"{stream.inbox}.bench{number}"
+        flow = _Flow(stream, client, _places(stream, inbox), TRACE | stream.headers)
+        await client.subscribe(
+            f"{inbox.format(tenant='*')}.*", cb=flow.answered, pending_msgs_limit=-1
+        )
         await client.flush()
         flows.append(flow)
     before = time.process_time()

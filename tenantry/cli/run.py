@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -92,6 +93,8 @@ async def _serve(worker: Runnable | Worker, name: str, drain: float) -> None:
 
     def ready() -> None:
         begun.set()
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: no later collection has to look at it
         output.line(f"ready {name}")
         notify.ready(name)
 

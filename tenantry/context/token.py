@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping
+from itertools import islice, takewhile
 from typing import NamedTuple, Protocol, TypedDict
 
 import msgspec
@@ -22,15 +23,20 @@ from tenantry.errors import BadContext, UnknownKey
 LIFETIME = 300.0
 """How long a token is valid, seconds: longer than any request, short enough to go stale."""
 
-REMINT = 30.0
-"""The router mints anew after this many seconds, so that a token it sends has most of its life."""
+REMINT = 120.0
+"""The router mints anew after this many seconds, so that a token it sends has most of its life.
+
+With many tenants this is what a message costs more: who sends less often than that needs a new
+token each time, and every worker has to verify it.
+"""
 
 SKEW = 30.0
 """How far the clocks of two machines may be apart, seconds."""
 
 _TYPE = "tenantry-context+jwt"
 _MAX = 4096
-_CACHE = 65_536
+_CACHE = 131_072
+_SWEEP = 10.0
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +153,7 @@ class KeyRing:
         self._keys: dict[str, _Key] = {}
         self._seen: dict[str, Claims] = {}
         self._size = size
+        self._swept = time.monotonic()
 
     def replace(self, keys: Mapping[str, tuple[str, float | None]]) -> list[str]:
         """Take these keys (key id → public key in base64url, time retired) for the former ones.
@@ -175,14 +182,27 @@ class KeyRing:
         claims = self._seen.get(token)
         if claims is None:
             claims = self._check(token)
-            if len(self._seen) >= self._size:
-                self._seen.clear()  # cheaper than order, and refilled within a token's life
-            self._seen[token] = claims
+            self._remember(token, claims)
         if claims.tenant != tenant:
             raise BadContext("the tenant context is not of the subject's tenant")
         if not claims.issued - SKEW <= at <= claims.expires + SKEW:
             raise BadContext("the tenant context was not valid at this time")
         return claims
+
+    def _remember(self, token: str, claims: Claims) -> None:
+        if len(self._seen) >= self._size or time.monotonic() - self._swept > _SWEEP:
+            self._forget()
+        self._seen[token] = claims
+
+    def _forget(self) -> None:
+        """Drop the first that came: those that no router sends any more, and more if it is full."""
+        self._swept = time.monotonic()
+        oldest = time.time() - REMINT - SKEW
+        stale = sum(1 for _ in takewhile(lambda each: each.issued < oldest, self._seen.values()))
+        if len(self._seen) >= self._size:
+            stale = max(stale, self._size // 8, 1)
+        for token in list(islice(self._seen, stale)):
+            del self._seen[token]
 
     def _check(self, token: str) -> Claims:
         if len(token) > _MAX:

@@ -28,6 +28,8 @@ OTHERS = "*"
 """The tenants for whom there was no room."""
 
 _SLICE = 250
+_PAUSE = 5.0
+"""Where there is no room: seconds between two looks for who is idle."""
 _BUCKETS = len(LATENCIES) + 1
 _LIMITED = frozenset(code for code, kind in BY_CODE.items() if kind.status == 429)
 
@@ -214,7 +216,7 @@ class TallyBook:
 
     def _new(self, tenant: str, now: float) -> Tally:
         if now - self._swept > IDLE / 2 or (
-            len(self._tallies) >= self._most and now - self._swept > 1.0
+            len(self._tallies) >= self._most and now - self._swept > _PAUSE
         ):
             self.sweep()
         if len(self._tallies) >= self._most:

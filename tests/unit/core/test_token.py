@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import string
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from tenantry.context.token import LIFETIME, SKEW, Claims, KeyRing, Minter
+from tenantry.context import token as token_module
+from tenantry.context.token import LIFETIME, REMINT, SKEW, Claims, KeyRing, Minter
 from tenantry.errors import BadContext
 
 NOW = 1_800_000_000.0
@@ -371,3 +373,38 @@ def test_a_refusal_does_not_repeat_the_context(ring: KeyRing, token: str) -> Non
         ring.verify(f"{first}.{second}.AAAA", "acme", NOW)
     assert second not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def many(minter: Minter, count: int) -> list[str]:
+    return [minter.mint("acme", "standard", str(number), now=NOW) for number in range(count)]
+
+
+def test_what_came_last_is_remembered_where_there_is_no_room_for_all(minter: Minter) -> None:
+    ring = ring_of(minter, size=8)
+    *_, mine = tokens = many(minter, 30)
+    for each in tokens:
+        ring.verify(each, "acme", NOW)
+    assert ring.verify(mine, "acme", NOW) is ring.verify(mine, "acme", NOW)
+
+
+def test_what_came_first_is_forgotten_then(minter: Minter) -> None:
+    ring = ring_of(minter, size=8)
+    mine, *others = many(minter, 30)
+    first = ring.verify(mine, "acme", NOW)
+    for other in others:
+        ring.verify(other, "acme", NOW)
+    again = ring.verify(mine, "acme", NOW)
+    assert again is not first
+    assert again == first
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0.0, True), (REMINT + SKEW + 1.0, False)])
+def test_what_no_router_sends_any_more_is_forgotten(
+    minter: Minter, monkeypatch: pytest.MonkeyPatch, age: float, kept: bool
+) -> None:
+    monkeypatch.setattr(token_module, "_SWEEP", -1.0)
+    ring, issued = ring_of(minter), time.time() - age
+    first = minter.mint("acme", "standard", "edge", now=issued)
+    claims = ring.verify(first, "acme", issued)
+    ring.verify(minter.mint("acme", "standard", "other"), "acme", time.time())
+    assert (ring.verify(first, "acme", issued) is claims) == kept

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from nats.aio.msg import Msg
 
 from tenantry.bus import Bus
-from tenantry.messages import ActionInfo, Alive, Declaration, Kind
+from tenantry.messages import ActionInfo, Alive, Declaration, Kind, Override, Tenant
 from tenantry_workers.router.directory import Directory, Known
 
 
@@ -33,6 +34,12 @@ def declare(
     key = f"{service}.{version}"
     directory._declared.rows[key] = declaration
     directory._redeclared(key, declaration)
+
+
+def record(name: str, **fields: object) -> bytes:
+    """A tenant as it lies in the bucket."""
+    tenant = Tenant(id=name, plan="standard", created=1.0, updated=1.0)
+    return msgspec.json.encode(msgspec.structs.replace(tenant, **fields))
 
 
 def withdraw(directory: Directory, version: str, service: str = "orders") -> None:
@@ -170,3 +177,24 @@ async def test_a_connection_without_a_name_takes_nothing_along(directory: Direct
     live(directory)
     await disconnect(directory, b'{"client": {}}')
     assert directory.actions["orders.place"].live
+
+
+def test_tenants_with_the_same_plan_and_state_share_one_row(directory: Directory) -> None:
+    for name in ("acme", "globex"):
+        directory.tenants._take(name, record(name))
+    assert directory.tenants.rows["acme"] is directory.tenants.rows["globex"]
+
+
+def test_a_tenant_with_limits_of_its_own_has_a_row_of_its_own(directory: Directory) -> None:
+    directory.tenants._take("acme", record("acme"))
+    directory.tenants._take("globex", record("globex", override=Override(rate=7.0)))
+    assert directory.tenants.rows["acme"].override is None
+    assert directory.tenants.rows["globex"].override == Override(rate=7.0)
+
+
+def test_a_tenant_that_is_suspended_leaves_the_others_as_they_are(directory: Directory) -> None:
+    for name in ("acme", "globex"):
+        directory.tenants._take(name, record(name))
+    directory.tenants._take("acme", record("acme", state="suspended"))
+    assert directory.tenants.rows["acme"].state == "suspended"
+    assert directory.tenants.rows["globex"].state == "active"

@@ -104,7 +104,7 @@ class _Minted(NamedTuple):
 
 
 class Contexts:
-    """The tokens in use, one a tenant, minted anew about twice a minute."""
+    """The tokens in use, one a tenant, minted anew every two minutes."""
 
     def __init__(self, minter: Minter, *, clock: Callable[[], float] = time.time) -> None:
         self.minter = minter

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from tenantry.bus import Bucket, Bus, Message, Table
 from tenantry.errors import TenantSuspended, TenantUnknown
-from tenantry.messages import Declaration, Kind, Override, Plan, Tenant
+from tenantry.messages import Declaration, Kind, Override, Plan
+from tenantry.messages.tenants import TenantState
 from tenantry.operator.roles import DISCONNECTS
 from tenantry.plans import effective
 from tenantry.runtime import registry
 from tenantry.runtime.members import Members
 from tenantry.subjects import is_version, version_key
 from tenantry.wire.codec import Decoder
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class Known(NamedTuple):
@@ -25,6 +29,30 @@ class Known(NamedTuple):
     public: bool
     timeout: float
     live: bool
+
+
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a tenant's record says whether it may send, and how much."""
+
+    plan: str
+    state: TenantState = "active"
+    override: Override | None = None
+
+
+class _Enrolments(Bucket[Enrolment]):
+    """The bucket `tenants`, of which all who are alike share one object in memory."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, "tenants", Enrolment)
+        decode, alike = self.decode, dict[tuple[str, str], Enrolment]()
+
+        def shared(body: Buffer | str) -> Enrolment:
+            found = decode(body)
+            if found.override is not None:
+                return found
+            return alike.setdefault((found.plan, found.state), found)
+
+        self.decode = shared
 
 
 class _Client(msgspec.Struct, frozen=True):
@@ -46,7 +74,7 @@ class Directory:
         self.actions: dict[str, Known] = {}
         self.routers = 1
         """How many routers live, this one among them."""
-        self.tenants = Table(Bucket(bus, "tenants", Tenant))
+        self.tenants = Table(_Enrolments(bus))
         self.plans = Table(Bucket(bus, "plans", Plan))
         self._declared = Table(Bucket(bus, "catalogue", Declaration), changed=self._redeclared)
         self._members = Members(bus, changed=self._index)
@@ -68,33 +96,33 @@ class Directory:
         await self._members.stop()
         await self._disconnects.stop()
 
-    def tenant(self, name: str) -> tuple[Tenant, Plan]:
-        """The tenant and its plan; raises the rejection where it may not send."""
+    def tenant(self, name: str) -> tuple[Enrolment, Plan]:
+        """What the tenant has, and its plan; raises the rejection where it may not send."""
         tenant = self.tenants.get(name)
         if tenant is None or tenant.state == "deleted":
             raise TenantUnknown("no such tenant", hint="ask who runs this service")
         if tenant.state == "suspended":
             raise TenantSuspended("the tenant is suspended", hint="ask who runs this service")
-        plan = self.plan_of(tenant)
+        plan = self.plan_of(name, tenant)
         if plan is None:
             raise TenantUnknown(f"the tenant's plan {tenant.plan} does not exist")
         return tenant, plan
 
-    def plan_of(self, tenant: Tenant) -> Plan | None:
+    def plan_of(self, name: str, tenant: Enrolment) -> Plan | None:
         """The plan with the tenant's own limits; None for a plan that does not exist."""
         plan = self.plans.get(tenant.plan)
         if plan is None or tenant.override is None:
             return plan
-        return self._overridden(tenant, plan, tenant.override)
+        return self._overridden(name, plan, tenant.override)
 
-    def _overridden(self, tenant: Tenant, plan: Plan, override: Override) -> Plan:
+    def _overridden(self, name: str, plan: Plan, override: Override) -> Plan:
         """The plan with the tenant's own limits; the same object as long as neither changes."""
-        known = self._special.get(tenant.id)
+        known = self._special.get(name)
         now = time.time()
         over = override.until is not None and override.until <= now
         if known is None or known[0] is not plan or known[1] is not override or known[2] != over:
             known = (plan, override, over, effective(plan, override, now))
-            self._special[tenant.id] = known
+            self._special[name] = known
         return known[3]
 
     # --- what runs -----------------------------------------------------------------------------

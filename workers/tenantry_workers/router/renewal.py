@@ -51,10 +51,10 @@ class Renewal:
         tenant = self._directory.tenants.get(address.tenant)
         if tenant is None or tenant.state == "deleted":
             raise TenantUnknown("the tenant was deleted")
-        plan = self._directory.plan_of(tenant)
+        plan = self._directory.plan_of(address.tenant, tenant)
         return RenewedContext(
             token=self._minter.mint(
-                tenant.id,
+                address.tenant,
                 tenant.plan,
                 claims.principal,
                 roles=claims.roles,
