@@ -21,9 +21,9 @@ from nats.js.client import JetStreamContext
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
 from benchmarks.client import TRACE
 from benchmarks.mesh import UNLIMITED, Mesh, mesh, nats_server, python
+from benchmarks.peers.meter import SERVER
 from benchmarks.stats import Spread, spread
 from tenantry.control import Control
 from tenantry.wire import headers
@@ -42,7 +42,7 @@ class Sample:
     """Messages a second."""
     consumer: float
     server: float
-    """Of nats-server, from the consumer's start to its end."""
+    """Of nats-server, for the same time."""
 
 
 @dataclass(slots=True)
@@ -57,7 +57,6 @@ class Side:
     """Where messages are stored, and what works them off."""
 
     js: JetStreamContext
-    server: int
     root: str
     """What its subjects begin with, before the tenant."""
     stamps: Callable[[], Awaitable[dict[str, dict[str, str]]]]
@@ -85,21 +84,18 @@ async def run(options: argparse.Namespace, console: Console, folder: Path) -> Re
 async def measure(side: Side, count: int) -> Sample:
     """Store so many messages, then have them worked off."""
     await store(side, count)
-    before = machine.cpu({"server": side.server})["server"]
-    async with side.consumer() as child:
-        async with asyncio.timeout(300):
-            took, cpu = await told(child)
-        server = machine.cpu({"server": side.server})["server"] - before
+    async with side.consumer() as child, asyncio.timeout(300):
+        took, cpu, server = await told(child)
     return Sample(rate=count / took, consumer=cpu / count, server=server / count)
 
 
-async def told(consumer: asyncio.subprocess.Process) -> tuple[float, float]:
+async def told(consumer: asyncio.subprocess.Process) -> tuple[float, float, float]:
     """What the meter says, which may be before the consumer says that it is ready."""
     assert consumer.stdout is not None
     while line := await consumer.stdout.readline():
         if line.startswith(b"["):
-            took, cpu = json.loads(line)
-            return took, cpu
+            took, cpu, server = json.loads(line)
+            return took, cpu, server
     raise RuntimeError("a consumer has ended before its work")
 
 
@@ -135,9 +131,11 @@ async def peers(folder: Path) -> AsyncIterator[dict[str, Side]]:
             def consumer(
                 module: str = module, role: str = role, stream: str = stream
             ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
-                return python(f"benchmarks.peers.{module}", role, url, stream, "drain", ready=False)
+                arguments = (role, url, stream, "drain")
+                watched = {SERVER: str(pid)}
+                return python(f"benchmarks.peers.{module}", *arguments, ready=False, env=watched)
 
-            sides[name] = Side(js, pid, stream, traced, consumer)
+            sides[name] = Side(js, stream, traced, consumer)
         yield sides
         await client.close()
 
@@ -158,8 +156,7 @@ async def ours(folder: Path) -> AsyncIterator[Side]:
                     for tenant in _TENANTS
                 }
 
-            server = running.pids["server"]
-            yield Side(client.jetstream(), server, "tenant", stamps, lambda: worker(running))
+            yield Side(client.jetstream(), "tenant", stamps, lambda: worker(running))
         await client.close()
 
 
@@ -168,7 +165,8 @@ def worker(
 ) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """A worker of the mesh beside its own processes, until it is stopped."""
     place = ("--url", running.url, "--state", str(running.state))
-    return python("tenantry", "run", "benchmarks.drain:service", *place, ready=ready)
+    watched = {SERVER: str(running.pids["server"])}
+    return python("tenantry", "run", "benchmarks.drain:service", *place, ready=ready, env=watched)
 
 
 async def traced() -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -92,11 +93,15 @@ async def generator() -> AsyncIterator[Generator]:
 
 @asynccontextmanager
 async def python(
-    module: str, *arguments: str, cores: Iterable[int] = (), ready: bool = True
+    module: str,
+    *arguments: str,
+    cores: Iterable[int] = (),
+    ready: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a module of ours until the block ends; it is ready when its first line says so.
 
-    Where `ready` is false, that is not waited for.
+    Where `ready` is false, that is not waited for. `env` is what its environment has besides.
     """
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
@@ -105,6 +110,7 @@ async def python(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=1 << 26,
+        env={**os.environ, **(env or {})},
         preexec_fn=machine.pin(cores) if cores else None,
     )
     try:
