@@ -21,6 +21,7 @@ CHUNK = 128 * 1024
 
 _SILENCE = 30.0
 _PATIENCE = 15
+_PAUSE = 0.2
 _NO_PEERS = 10005
 _SLOWEST = 5_000_000  # bytes a second that a server unpacks at the least
 
@@ -132,13 +133,27 @@ async def restore(
     answer = await _begin(bus, f"STREAM.RESTORE.{config['name']}", ask)
     subject, total = str(answer["deliver_subject"]), 0
     for chunk in chunks:
-        _check(await bus.call(subject, chunk, timeout=_SILENCE))
+        _check(await (_send(bus, subject, chunk) if total else _send_first(bus, subject, chunk)))
         total += len(chunk)
     size = max(total, int(state.get("bytes", 0)))
     info = _check(await bus.call(subject, timeout=_SILENCE + size / _SLOWEST))
     if not info:
         raise JetStreamError(f"the restore of {config['name']} ended without a word")
     return info
+
+
+async def _send(bus: Bus, subject: str, chunk: bytes) -> Message:
+    return await bus.call(subject, chunk, timeout=_SILENCE)
+
+
+async def _send_first(bus: Bus, subject: str, chunk: bytes) -> Message:
+    """The server that restores listens already, but the one that we talk to may not know yet."""
+    for _ in range(_PATIENCE):
+        try:
+            return await _send(bus, subject, chunk)
+        except Unavailable:
+            await asyncio.sleep(_PAUSE)
+    return await _send(bus, subject, chunk)
 
 
 async def _begin(bus: Bus, path: str, ask: dict[str, Any]) -> dict[str, Any]:

@@ -36,11 +36,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_run_saves_each_part_beside_the_machine(saved: dict[str, Any]) -> None:
     assert set(saved) == {"machine", "options", *PARTS}
     assert {"cpu", "cores", "date", "nats_server", "faststream"} <= set(saved["machine"])
 
 
+@pytest.mark.slow
 def test_every_side_answers_every_request(saved: dict[str, Any]) -> None:
     requests = saved["requests"]
     assert {"bare, two hops", "nats.micro", "FastStream, checks", "Tenantry"} <= set(
@@ -52,12 +54,14 @@ def test_every_side_answers_every_request(saved: dict[str, Any]) -> None:
         assert "worker" in sample["cpu"]
 
 
+@pytest.mark.slow
 def test_every_consumer_sees_its_last_message(saved: dict[str, Any]) -> None:
     sides = saved["durable"]["sides"]
     assert {"bare pull consumer", "FastStream", "Tenantry"} <= set(sides)
     assert all(sample["rate"] > 0 for (sample,) in sides.values())
 
 
+@pytest.mark.slow
 def test_each_variant_is_measured_in_each_repetition(saved: dict[str, Any]) -> None:
     medians = saved["propagation"]["medians"]
     assert {"plain", "again", "signed", "two hops", "routed"} <= set(medians)
