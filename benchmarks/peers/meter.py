@@ -21,7 +21,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._seen, self._before = 0, (0.0, 0.0, 0.0)
-        self._pids = {"worker": os.getpid(), "server": int(os.environ[SERVER])}
+        self._pids = {"worker": os.getpid(), "server": int(os.environ.get(SERVER, os.getpid()))}
 
     def take(self, message: Echo) -> None:
         """One message. At the last, a line with the seconds since the first, the CPU seconds of
