@@ -57,8 +57,6 @@ class Pull:
         self._served = 0.0
         self._count = 0
         self._loop = asyncio.get_running_loop()
-        self._heard = 0.0
-        """When there was last something of a pull, loop time."""
         self._reply = f"{bus.inbox}.pull.{consumer}"
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -133,10 +131,11 @@ class Pull:
         """See to it that what is forgotten on either side is asked for again."""
         while True:
             try:
-                if self._open and self._loop.time() - self._heard > _FORGOTTEN:
-                    self._reset()  # the server would have ended these pulls
-                else:
-                    self.wake()
+                overdue = time.monotonic() - _FORGOTTEN
+                for name in [name for name, sent in self._sent.items() if sent < overdue]:
+                    self._open.pop(name, None)  # the server would have ended it
+                    del self._sent[name]
+                self.wake()
             except Exception as error:  # noqa: BLE001  (a reader that ends would never be missed)
                 log.warning("pull failed", consumer=self._subject, why=str(error))
             await asyncio.sleep(EXPIRES)
@@ -153,10 +152,8 @@ class Pull:
         if self._bus.post(self._subject, msgspec.json.encode(request), reply=reply):
             self._open[name] = 0 if more else batch
             self._sent[name] = time.monotonic()
-            self._heard = self._loop.time()
 
     def _on_message(self, message: Message) -> None:
-        self._heard = self._loop.time()
         headers = message.headers or {}
         if "Status" in headers and message.subject.startswith(self._reply):
             self._on_status(message.subject.rpartition(".")[2], headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -286,6 +287,7 @@ async def test_a_pull_that_the_server_has_forgotten_is_asked_for_again(
 ) -> None:
     got = await reader(bus, name, slots=0)
     got.pull._open["forgotten"] = 5
+    got.pull._sent["forgotten"] = time.monotonic()
     got.slots = 5
     await store(bus, name, 1)
     await got.reach(1)
