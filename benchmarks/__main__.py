@@ -1,6 +1,6 @@
 """`make bench`: what tenancy costs, against bare nats-py and others, as ratios of one run.
 
-python -m benchmarks [PART...] [--rounds 5] [--seconds 1.5] [--quick] [--json FILE]
+python -m benchmarks [PART...] [--rounds 3] [--seconds 1.5] [--quick] [--json FILE]
 
 parts, all where none is named:
   requests     a routed request against its floor, nats.micro and FastStream
@@ -12,9 +12,9 @@ parts, all where none is named:
   growth       from 1 to 100,000 tenants: time, memory, start, onboarding (--plots DIR draws it)
   scale        1, 2 and 4 routers and workers, beside a model of it
 
-All on real servers, in processes of their own; what is compared takes turns. The load and what is
-measured have cores of their own, the load's CPU is told apart. CPU is what the operating system
-charged each process.
+All on real servers, in processes of their own; all parts take a quarter of an hour. What is
+compared takes turns. The load and what is measured have cores of their own, the load's CPU is told
+apart. CPU is what the operating system charged each process.
 
 examples:
   python -m benchmarks requests durable --rounds 9 --json figures.json
@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="only these parts")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a round or window")
     parser.add_argument("--rate", type=float, default=1500.0, help="requests/s of the open loop")
     parser.add_argument("--in-flight", type=int, default=64, help="requests under way at a ceiling")
