@@ -9,7 +9,7 @@ from tests.acceptance.chaotic import chaos
 
 @pytest.mark.slow
 def test_a_mesh_under_random_faults_keeps_its_promises() -> None:
-    code, report, told = chaos("--seconds", "45", "--tenants", "12", "--rate", "40")
+    code, report, told = chaos("--seconds", "30", "--tenants", "12", "--rate", "40")
     assert code == 0, told
     assert report["findings"] == []
     assert report["figures"]["acknowledged"] > 0
