@@ -147,11 +147,16 @@ class NatsClient(Client):
             self._lingering = None
         if not self._pending or self._transport is None:
             return
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is None:  # a WebSocket: nats-py's own flusher knows how
+            with contextlib.suppress(asyncio.QueueFull):  # then it has enough to do
+                assert self._flush_queue is not None  # noqa: S101  (it is made by `connect`)
+                self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+            return
         pending, self._pending, self._pending_data_size = self._pending, [], 0
         with contextlib.suppress(OSError, RuntimeError):  # lost: reading tells of it
             self._transport.write(b"".join(pending))
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None and writer.transport.get_write_buffer_size() > _CHOKED:
+        if writer.transport.get_write_buffer_size() > _CHOKED:
             self._choke(writer)
 
     def _choke(self, writer: asyncio.StreamWriter) -> None:
@@ -209,12 +214,12 @@ class NatsClient(Client):
 
 def _queue(subscription: Subscription, message: Message) -> None:
     """Leave it to the subscription's own task, unless that is far behind."""
-    if subscription._pending_size + len(message.data) > subscription._pending_bytes_limit:  # noqa: SLF001
+    size, queue = len(message.data), subscription._pending_queue  # noqa: SLF001
+    if queue.full() or subscription._pending_size + size > subscription._pending_bytes_limit:  # noqa: SLF001
         log.error("message dropped", subject=message.subject, why="its callback is too slow")
         return
-    with contextlib.suppress(asyncio.QueueFull):
-        subscription._pending_queue.put_nowait(message)  # type: ignore[arg-type]  # noqa: SLF001
-        subscription._pending_size += len(message.data)  # noqa: SLF001
+    queue.put_nowait(message)  # type: ignore[arg-type]
+    subscription._pending_size += size  # noqa: SLF001
 
 
 def reason(error: BaseException | None) -> str:
