@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
 from tenantry import logs
+from tenantry.bus import Bus
 from tenantry.operator import OperatorHome
 from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
 from tests import services
-from tests.mesh import Mesh
+from tests.mesh import Mesh, Program
 from tests.servers import NatsServers, ServerChoice, add_options
 from tests.valkey import Valkey
 
@@ -76,3 +77,43 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+async def acme(mesh: Mesh) -> AsyncIterator[Program]:
+    async with mesh.program() as program:
+        yield program
+
+
+@pytest.fixture
+async def globex(mesh: Mesh) -> AsyncIterator[Program]:
+    async with mesh.program() as program:
+        yield program
+
+
+@pytest.fixture
+async def small(mesh: Mesh) -> AsyncIterator[Program]:
+    """A tenant on the smallest plan."""
+    async with mesh.program(plan="standard") as program:
+        yield program
+
+
+@pytest.fixture
+async def ghost(mesh: Mesh) -> AsyncIterator[Program]:
+    """Credentials that are signed, for a tenant that there is no record of."""
+    async with mesh.ghost() as program:
+        yield program
+
+
+@pytest.fixture
+async def insider(mesh: Mesh) -> AsyncIterator[Bus]:
+    """Inside the mesh, as a service, but not by way of the library."""
+    async with await mesh.insider("service") as bus:
+        yield bus
+
+
+@pytest.fixture
+async def control(mesh: Mesh) -> AsyncIterator[Bus]:
+    """Inside the mesh, as the control plane: may read everything."""
+    async with await mesh.insider("control") as bus:
+        yield bus

@@ -1,0 +1,120 @@
+"""The ways across the wall between tenants that the suite tries, and the layers that stop them.
+
+A test says what it tries: `@cannot(27, Layer.ROUTER, Layer.CONTEXT)` is a way across, stopped by
+either of these layers; `@cannot(27, Layer.CONTEXT, without=Layer.ROUTER)` is the same way with one
+layer switched off; `@can(27)` is what stays possible within the tenant's own bounds.
+`test_cases.py` holds the table against the tests; docs/isolation.md shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+T = TypeVar("T", bound=Callable[..., object])
+MARK = "__isolation__"
+
+
+class Layer(StrEnum):
+    """What stops a way across; the value is what the documentation calls it."""
+
+    GRAMMAR = "grammar of ids and subjects"
+    SERVER = "permissions in nats-server"
+    ACCOUNT = "accounts: what is not imported is not there"
+    ROUTER = "admission in the router"
+    CONTEXT = "verification of the context in the worker"
+    RUNTIME = "the worker's runtime"
+    STORE = "keys that begin with the tenant"
+    CONTROL = "the tenants worker"
+    CLI = "the command line"
+
+
+CASES = {
+    # Subject and id
+    1: "an id with a dot",
+    2: "`*` as an id or in a subject",
+    3: "`>` as an id or in a subject",
+    4: "CR, LF, tab, space, NUL in an id or a subject",
+    5: "an empty token",
+    6: "`$SYS`, `$JS`, `_INBOX` as an id",
+    7: "look-alike Unicode",
+    8: "upper and lower case",
+    9: "an id that begins with another id",
+    10: "too long, too deep",
+    11: "an id used again after deletion",
+    # NATS permissions
+    12: "subscribe `tenant.>`",
+    13: "subscribe `tenant.*.orders.place`",
+    14: "a wildcard that overlaps",
+    15: "a queue subscription",
+    16: "joining the router's queue group",
+    17: "subscribe `_INBOX.>`",
+    18: "another tenant's inbox prefix",
+    19: "a reply subject in another tenant",
+    20: "a reply subject in JetStream's API",
+    21: "a late or a second reply",
+    22: "no credentials",
+    23: "credentials of a suspended or deleted tenant, also on an open connection",
+    24: "permissions in a self-made JWT",
+    # Headers
+    25: "a forged `Tenant-Context`",
+    26: "a header twice, or in another case",
+    27: "one tenant's context on another tenant's subject",
+    28: "CR or LF in a header's value",
+    29: "a forged `Nats-Request-Info`",
+    30: "`Nats-Trace-Dest`",
+    31: "an expired context, used anew",
+    32: "a `Nats-Msg-Id` that shadows another tenant's message",
+    33: "a forged `traceparent` or `baggage`",
+    # JetStream and KV
+    34: "`$JS.API.>`: list and info",
+    35: "a consumer on another tenant's filter",
+    36: "a message of the journal by its sequence",
+    37: "a purge",
+    38: "a forged `$JS.ACK`",
+    39: "KV: get and watch",
+    40: "a stream that sources from the journal",
+    41: "dead letters redriven into another tenant",
+    42: "a replay over several tenants",
+    # Inside a worker
+    43: "context of one message seen by another, in background tasks and threads",
+    44: "cancellation at any await, then the next message",
+    45: "a handler that emits for another tenant",
+    46: "a handler that keeps a context and uses it later",
+    47: "exception, log line or metric with another tenant's data",
+    48: "timing or error that tells whether a tenant exists",
+}
+"""Number and what is tried. Further cases get the next numbers."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one test says of itself."""
+
+    case: int
+    succeeds: bool
+    layers: tuple[Layer, ...] = ()
+    without: Layer | None = None
+
+
+def cannot(case: int, *layers: Layer, without: Layer | None = None) -> Callable[[T], T]:
+    """A way across that `layers` stop, each one alone; `without` is switched off in this test."""
+    assert case in CASES
+    assert layers
+    return _says(Attempt(case, succeeds=False, layers=layers, without=without))
+
+
+def can(case: int) -> Callable[[T], T]:
+    """What stays possible: the same, within the tenant's own bounds."""
+    assert case in CASES
+    return _says(Attempt(case, succeeds=True))
+
+
+def _says(attempt: Attempt) -> Callable[[T], T]:
+    def mark(test: T) -> T:
+        setattr(test, MARK, (*getattr(test, MARK, ()), attempt))
+        return test
+
+    return mark
