@@ -4,13 +4,14 @@
 #   TESTARGS='-k router --servers containers'   for `make test`
 #   BENCHARGS=...       for `make bench`
 #   CHAOSARGS='--seconds 600 --seed 7'   for `make chaos`
+#   MUTANTARGS='--list'   for `make mutants`
 
 BIN := .venv/bin
 SETUP := bash .ci/venv
 TEST_IMAGE ?= tenantry-test/nats:local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos contracts build test-image clean
+.PHONY: help setup demo test check bench chaos mutants contracts build test-image clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -36,6 +37,10 @@ bench: ## measure side by side with bare nats-py and others (BENCHARGS)
 chaos: ## random faults on a real mesh, judged by an oracle (CHAOSARGS)
 	@$(SETUP) dev
 	@$(BIN)/python -m chaos $(CHAOSARGS)
+
+mutants: ## wrong changes to the isolation code, each of which a test must notice (MUTANTARGS)
+	@$(SETUP) dev
+	@$(BIN)/python -m mutants $(MUTANTARGS)
 
 contracts: ## write subjects.md and schemas/ anew from the code
 	@$(SETUP) dev

@@ -2,7 +2,7 @@
 
 python -m benchmarks [PART...] [--rounds 3] [--seconds 1.5] [--quick] [--json FILE]
 
-parts, all where none is named:
+parts:
   requests     a routed request against its floor, nats.micro and FastStream
   durable      stored commands worked off, against a pull consumer and FastStream
   propagation  what the tenant context costs a hop, in pairs with bootstrap intervals
@@ -11,14 +11,17 @@ parts, all where none is named:
   flood        what a quiet tenant notices when another floods
   growth       from 1 to 100,000 tenants: time, memory, start, onboarding (--plots DIR draws it)
   scale        1, 2 and 4 routers and workers, beside a model of it
+  all          all of these
 
-All on real servers, in processes of their own; all parts take a quarter of an hour. What is
-compared takes turns. The load and what is measured have cores of their own, the load's CPU is told
-apart. CPU is what the operating system charged each process.
+Where none is named: requests, durable and propagation, in a few minutes. All take a quarter of an
+hour. All on real servers, in processes of their own. What is compared takes turns. The load and
+what is measured have cores of their own, the load's CPU is told apart. CPU is what the operating
+system charged each process.
 
 examples:
+  python -m benchmarks all --json figures.json --plots plots
   python -m benchmarks requests durable --rounds 9 --json figures.json
-  python -m benchmarks --quick       only sees that everything runs
+  python -m benchmarks all --quick   only sees that everything runs
 """
 
 from __future__ import annotations
@@ -70,6 +73,8 @@ PARTS: dict[str, Part] = {
         "scale": scale,
     }.items()
 }
+USUAL = ("requests", "durable", "propagation")
+"""What is measured where nothing is named: the mesh beside what it is built on."""
 QUICK = {"rounds": 1, "seconds": 0.2, "messages": 1000, "pairs": 3, "onboard": 200}
 """Enough to see that it runs, and for nothing else: one round, and no warm-up."""
 _PLACES = frozenset({"json", "plots"})
@@ -82,7 +87,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help="only these parts")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="which parts")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a round or window")
     parser.add_argument("--rate", type=float, default=1500.0, help="requests/s of the open loop")
@@ -96,8 +101,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="only see that everything runs")
     parser.add_argument("--json", type=Path, help="save every round here, and the machine's shape")
     options = parser.parse_args()
-    if wrong := [name for name in options.parts if name not in PARTS]:
-        parser.error(f"no part {wrong[0]!r}: choose from {', '.join(PARTS)}")
+    if wrong := [name for name in options.parts if name not in (*PARTS, "all")]:
+        parser.error(f"no part {wrong[0]!r}: choose from {', '.join(PARTS)}, all")
+    options.parts = list(PARTS) if "all" in options.parts else options.parts or list(USUAL)
     if options.quick:
         vars(options).update(QUICK)
     return options
@@ -112,7 +118,7 @@ def main() -> None:
         "machine": machine.shape(),
         "options": {name: value for name, value in vars(options).items() if name not in _PLACES},
     }
-    for name in options.parts or PARTS:
+    for name in options.parts:
         part = PARTS[name]
         with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
             results = uvloop.run(part.run(options, console, Path(folder)))

@@ -23,7 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # Coverage is of what runs in the tests' own processes: tracing each process that they start
+    # as well would take a third of the whole suite's time.
+    if not config.getoption("numprocesses", None):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     # By default structlog writes to what is stdout just then, for a moment that of a command; and
     # it draws tracebacks with all local variables, which takes tenths of a second each.
     logs.configure(json=False)
