@@ -4,13 +4,14 @@
 #   TESTARGS='-k router --servers containers'   for `make test`
 #   BENCHARGS=...       for `make bench`
 #   CHAOSARGS='--seconds 600 --seed 7'   for `make chaos`
+#   HOSTILEARGS='--tenants 500 --seconds 60'   for `make hostile`
 
 BIN := .venv/bin
 SETUP := bash .ci/venv
 TEST_IMAGE ?= tenantry-test/nats:local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos contracts build test-image clean
+.PHONY: help setup demo test check bench chaos hostile contracts build test-image clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -36,6 +37,10 @@ bench: ## measure side by side with bare nats-py and others (BENCHARGS)
 chaos: ## random faults on a real mesh, judged by an oracle (CHAOSARGS)
 	@$(SETUP) dev
 	@$(BIN)/python -m chaos $(CHAOSARGS)
+
+hostile: ## hundreds of tenants with a secret each, and attackers among them (HOSTILEARGS)
+	@$(SETUP) dev
+	@$(BIN)/python -m tests.isolation.world $(HOSTILEARGS)
 
 contracts: ## write subjects.md and schemas/ anew from the code
 	@$(SETUP) dev
