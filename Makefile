@@ -5,13 +5,14 @@
 #   BENCHARGS=...       for `make bench`
 #   CHAOSARGS='--seconds 600 --seed 7'   for `make chaos`
 #   MUTANTARGS='--list'   for `make mutants`
+#   HOSTILEARGS='--tenants 500 --seconds 60'   for `make hostile`
 
 BIN := .venv/bin
 SETUP := bash .ci/venv
 TEST_IMAGE ?= tenantry-test/nats:local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos mutants contracts build test-image clean
+.PHONY: help setup demo test check bench chaos hostile mutants contracts build test-image clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -41,6 +42,10 @@ chaos: ## random faults on a real mesh, judged by an oracle (CHAOSARGS)
 mutants: ## wrong changes to the isolation code, each of which a test must notice (MUTANTARGS)
 	@$(SETUP) dev
 	@$(BIN)/python -m mutants $(MUTANTARGS)
+
+hostile: ## hundreds of tenants with a secret each, and attackers among them (HOSTILEARGS)
+	@$(SETUP) dev
+	@$(BIN)/python -m tests.isolation.world $(HOSTILEARGS)
 
 contracts: ## write subjects.md and schemas/ anew from the code
 	@$(SETUP) dev

@@ -60,9 +60,22 @@ class NatsClient(Client):
         Call it when connected, before anything is subscribed to.
         """
         reader = getattr(self._transport, "_io_reader", None)
-        if isinstance(reader, asyncio.StreamReader):  # a WebSocket has its own frames
+        if isinstance(reader, asyncio.StreamReader):
             self._splitter = Splitter(self._deliver, reader.feed_data)
             reader.feed_data = self._feed  # type: ignore[assignment,method-assign]
+            return
+        # A WebSocket has its own frames: they are split on their way to nats-py's parser, which
+        # would take parts of a subject for something else (see the protocol module).
+        parse, lines = self._ps.parse, bytearray()
+        self._splitter = Splitter(self._deliver, lines.extend)
+
+        async def split_first(data: bytes = b"") -> None:
+            self._feed(data)
+            rest = bytes(lines)
+            lines.clear()
+            await parse(rest)
+
+        self._ps.parse = split_first  # type: ignore[method-assign]
 
     def _feed(self, data: bytes) -> None:
         """Take what has come; what listeners publish meanwhile is written at the end, at once."""

@@ -34,7 +34,8 @@ from tenantry.operator import roles
 
 __all__ = ["Bus", "Message", "Subscription"]
 
-_INBOXES = ("_INBOX.", "_MESH.")
+_OF_TENANTS = "request."
+"""What begins the subject of a request that is some tenant's: its second token tells whose."""
 _HEADERS = 4096
 
 log = structlog.get_logger("tenantry.bus")
@@ -200,10 +201,11 @@ class Bus:
         """Answer a request, into an inbox and nowhere else; False where that can't be.
 
         nats-server does not check a reply subject against anyone's permissions: answered blindly,
-        `reply=$KV.keys.x` would write with ours (see docs/decisions/0005-reply-subjects.md).
+        `reply=$KV.keys.x` would write with ours (see docs/decisions/0005-reply-subjects.md). What a
+        tenant is answered goes to a worker or into that tenant's inbox, whoever has forwarded it.
         Raises :class:`TooLarge`: then the asker should at least hear of it.
         """
-        if not message.reply.startswith(_INBOXES):
+        if not _may_answer(message):
             return False
         try:
             await self.publish(message.reply, payload, headers=headers)
@@ -228,9 +230,7 @@ class Bus:
         self, message: Message, payload: bytes, *, headers: dict[str, str] | None = None
     ) -> bool:
         """The same at once; False also while the connection is lost: then :meth:`answer` waits."""
-        return message.reply.startswith(_INBOXES) and self.post(
-            message.reply, payload, headers=headers
-        )
+        return _may_answer(message) and self.post(message.reply, payload, headers=headers)
 
     async def begin(
         self, subject: str, payload: bytes = b"", *, headers: dict[str, str] | None = None
@@ -371,6 +371,17 @@ class Bus:
     async def _lay(self, client: NatsClient) -> None:
         for subscription in list(self._subscriptions):
             await subscription.lay(client)
+
+
+def _may_answer(message: Message) -> bool:
+    """Whether the reply subject is an inbox; for a tenant's request, one of that tenant."""
+    reply = message.reply
+    if reply.startswith("_MESH."):
+        return True
+    if not message.subject.startswith(_OF_TENANTS):
+        return reply.startswith("_INBOX.")
+    tenant = message.subject[len(_OF_TENANTS) :].partition(".")[0]
+    return reply.startswith(f"_INBOX.{tenant}.")
 
 
 def _inbox_of(path: Path) -> str:

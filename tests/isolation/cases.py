@@ -85,6 +85,10 @@ CASES = {
     46: "a handler that keeps a context and uses it later",
     47: "exception, log line or metric with another tenant's data",
     48: "timing or error that tells whether a tenant exists",
+    # Further: subjects, permissions, credentials
+    49: "a public key that another tenant's credentials name already",
+    50: "frames that no client would write",
+    51: "a second login on an open connection",
 }
 """Number and what is tried. Further cases get the next numbers."""
 

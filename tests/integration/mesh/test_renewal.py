@@ -113,6 +113,15 @@ async def test_a_context_at_another_place_of_the_journal_is_not_renewed(
             await renew(insider, token, number)
 
 
+async def test_a_context_is_not_renewed_for_another_message_of_its_tenant(
+    mesh: Mesh, acme: Program, insider: Bus
+) -> None:
+    token, _ = await store_fresh(mesh, insider, acme.id, "nobody.nothing", left=200.0)
+    _, seq = await store_fresh(mesh, insider, acme.id, "nobody.nothing")
+    with pytest.raises(errors.BadContext):
+        await renew(insider, token, seq)
+
+
 async def test_a_context_that_was_stale_when_it_was_stored_is_not_renewed(
     mesh: Mesh, acme: Program, insider: Bus
 ) -> None:

@@ -8,9 +8,11 @@ import nats.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
 
-from tenantry.bus.message import fields
+from tenantry.bus.client import NatsClient
+from tenantry.bus.message import Message, fields
 from tenantry.bus.protocol import Splitter, publication
 
 MOST = 1 << 20
@@ -67,6 +69,32 @@ async def test_what_comes_is_split_as_nats_py_splits_it(sent: list[bytes], cuts:
         splitter.feed(stream[at : at + step])
         at += step
     assert ours == theirs.found
+
+
+anything = st.binary(min_size=1, max_size=20).filter(lambda raw: not set(raw) & set(b" \t\r\n"))
+
+
+@given(anything, st.integers(1, 99), st.just(b"") | anything, blocks, bodies)
+def test_a_message_is_for_the_subscription_that_the_server_says(
+    subject: bytes, sid: int, reply: bytes, block: bytes, body: bytes
+) -> None:
+    """Whatever its sender has put into the subject: to nats-server only four bytes are blanks."""
+    found = list[Any]()
+    to = b" ".join(part for part in (subject, b"%d" % sid, reply) if part)
+    sizes = b"%d %d" % (len(block), len(block + body)) if block else b"%d" % len(body)
+    line = b"%b %b %b\r\n%b%b\r\n" % (b"HMSG" if block else b"MSG", to, sizes, block, body)
+    Splitter(lambda *message: found.append(message), lambda _: None).feed(line)
+    assert found == [(sid, subject, reply, body, block)]
+
+
+async def test_over_a_websocket_it_is_the_same() -> None:
+    client, found = NatsClient(), list[Message]()
+    for sid in (5, 7):
+        client._subs[sid] = Subscription(client, sid, "x")
+    client._inline = {5: lambda _: pytest.fail("of another subscription"), 7: found.append}
+    client.hasten()
+    await client._ps.parse(b"+OK\r\nMSG edge.acme.x\x0b5 7 2\r\n{}\r\n+OK\r\n")
+    assert [(message.subject, message.data) for message in found] == [("edge.acme.x\x0b5", b"{}")]
 
 
 @given(st.dictionaries(names, values, max_size=5), bodies)

@@ -179,6 +179,13 @@ def test_tenants_do_not_share_a_budget() -> None:
     assert spend(limiter, meter, 0.0, "globex") == 3
 
 
+def test_tenants_share_no_budget_of_a_service_either() -> None:
+    limiter, both = LocalLimiter(), (Meter("any", 50.0, 9), Meter("orders", 50.0, 3))
+    while limiter.take("acme", both, 0.0).allowed:
+        pass
+    assert limiter.take("globex", both, 0.0).allowed
+
+
 def test_in_the_long_run_the_rate_is_kept() -> None:
     limiter, meter = LocalLimiter(), Meter("any", 50.0, 100)
     allowed = sum(limiter.take("acme", (meter,), step / 1000).allowed for step in range(100_000))
