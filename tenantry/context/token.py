@@ -233,7 +233,11 @@ def _b64(data: bytes) -> bytes:
 
 
 def _unb64(text: str | bytes) -> bytes:
+    """The bytes of base64url without padding, in the one way of writing them."""
     raw = text.encode("ascii") if isinstance(text, str) else text
     if raw != raw.translate(None, b"+/= \t\r\n"):
         raise ValueError("not base64url without padding")
-    return base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+    data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+    if _b64(data) != raw:
+        raise ValueError("not base64url: its last letter has bits that mean nothing")
+    return data

@@ -172,7 +172,7 @@ def decode(jwt: str) -> Claims:
         claims = msgspec.json.decode(_unb64(body), type=Claims)
         signed = f"{head}.{body}".encode()
         genuine = verify(claims.iss, signed, _unb64(signature))
-    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+    except (ValueError, binascii.Error, RecursionError, msgspec.MsgspecError) as error:
         raise SetupError("not a NATS JWT", hint=_HINT) from error
     if header.get("alg") != _ALGORITHM:
         raise SetupError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tenantry import subjects
 from tenantry.errors import SetupError
 from tenantry.operator import claims as jwts
 from tenantry.operator import files
@@ -64,16 +65,25 @@ def load(path: Path) -> str:
 
 
 def tenant_of(text: str) -> str | None:
-    """The tenant whose credentials these are; None for those of the mesh. Raises SetupError."""
-    return tenant_among(parse(text).user.tags)
+    """The tenant whose credentials these are; None for those of the mesh.
+
+    Raises SetupError, also for a tenant that can't be: nats-server would take `*` for all of them.
+    """
+    named = {tag.removeprefix(_TENANT_TAG) for tag in parse(text).user.tags if _is_tenant(tag)}
+    if len(named) > 1 or not all(map(subjects.is_tenant, named)):
+        raise SetupError(
+            "the credentials file is not of one tenant", hint="have the credentials issued again"
+        )
+    return named.pop() if named else None
 
 
 def tenant_among(tags: Iterable[str]) -> str | None:
     """The tenant that the tags of a user name."""
-    for tag in tags:
-        if tag.startswith(_TENANT_TAG):
-            return tag.removeprefix(_TENANT_TAG)
-    return None
+    return next((tag.removeprefix(_TENANT_TAG) for tag in tags if _is_tenant(tag)), None)
+
+
+def _is_tenant(tag: str) -> bool:
+    return tag.startswith(_TENANT_TAG)
 
 
 def tenant_tag(tenant: str) -> str:

@@ -74,15 +74,19 @@ class Wire:
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
         gone = asyncio.create_task(self.closed.wait())
-        try:
-            self._writer.write(data + b"PING\r\n")
-            await self._writer.drain()
-        except OSError:
-            self.closed.set()
+        await self.write(data + b"PING\r\n")
         async with asyncio.timeout(PATIENCE):
             await asyncio.wait({pong, gone}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
         return not self.closed.is_set() and len(self.errors) == before
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes, and wait for nothing."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError:
+            self.closed.set()
 
     async def publish(
         self,

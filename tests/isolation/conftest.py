@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
@@ -11,6 +12,10 @@ from tests.isolation.attacker import Wire, wire
 from tests.isolation.open_mesh import open_creds, open_home
 from tests.mesh import Mesh, Program
 from tests.servers import NatsServers
+
+# No deadline: the machine that runs the tests may be busy.
+settings.register_profile("isolation", deadline=None)
+settings.load_profile("isolation")
 
 
 @pytest.fixture

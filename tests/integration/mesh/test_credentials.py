@@ -132,13 +132,6 @@ async def test_after_a_revocation_new_credentials_are_good(mesh: Mesh, acme: Pro
     await plain.close()
 
 
-async def test_a_deleted_tenants_connections_are_cut(mesh: Mesh, acme: Program) -> None:
-    plain, closed = await open_once(mesh, await issue(mesh, acme.id))
-    await mesh.control("delete", id=acme.id)
-    await asyncio.wait_for(closed.wait(), PATIENCE)
-    assert plain.is_closed
-
-
 async def test_our_client_knows_that_it_was_revoked(mesh: Mesh, acme: Program) -> None:
     async with await mesh.client(await issue(mesh, acme.id)) as client:
         await client.request("notes.echo", {"text": "x"})
@@ -172,14 +165,6 @@ async def test_a_key_has_credentials_once(mesh: Mesh, acme: Program) -> None:
         await mesh.control(
             "issue_credentials", id=acme.id, public_key=public_key(acme.creds), name="again"
         )
-
-
-async def test_a_key_of_another_tenant_cannot_be_revoked(
-    mesh: Mesh, acme: Program, globex: Program
-) -> None:
-    with pytest.raises(errors.NotFound):
-        await mesh.control("revoke_credentials", id=acme.id, public_key=public_key(globex.creds))
-    assert await serves(globex.id, globex.plain)
 
 
 async def _is_not_allowed(client: Any) -> bool:

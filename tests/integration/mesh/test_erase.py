@@ -64,14 +64,6 @@ async def test_the_others_keep_all(mesh: Mesh, control: Bus) -> None:
         assert [await held(control, two.id), await held(control, three.id)] == kept
 
 
-async def test_a_name_that_begins_alike_is_not_touched(mesh: Mesh, control: Bus) -> None:
-    short, long = await mesh.tenant("alike"), await mesh.tenant("alike-too")
-    await fill(control, short.stem)
-    kept = await fill(control, long.stem)
-    await erase(control, short.stem)
-    assert await held(control, long.stem) == kept
-
-
 async def test_erasing_can_be_repeated(acme: Program, control: Bus) -> None:
     await fill(control, acme.id)
     await erase(control, acme.id)

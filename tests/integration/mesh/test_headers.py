@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.mesh import PATIENCE, Mesh, Program
+from tests.mesh import Mesh, Program
 
 TRACE = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
@@ -75,28 +74,6 @@ async def test_a_forged_context_is_replaced_by_the_routers(
 async def test_a_header_with_a_meaning_of_its_own_is_dropped(acme: Program, name: str) -> None:
     answer = await acme.ask("notes.seen", headers={name: "1"})
     assert "1" not in answer.json["headers"].values()
-    assert answer.json["headers"].keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
-
-
-async def test_a_message_trace_goes_nowhere_that_the_program_may_not_publish(
-    mesh: Mesh, acme: Program, globex: Program
-) -> None:
-    refused: asyncio.Queue[str] = asyncio.Queue()
-
-    async def on_error(error: Exception) -> None:
-        refused.put_nowait(str(error))
-
-    plain = await mesh.plain(acme.creds, error_cb=on_error)
-    for place in (f"_INBOX.{acme.id}.x", f"_INBOX.{globex.id}.x", f"tenant.{globex.id}.notes.echo"):
-        fields = {"Nats-Trace-Dest": place}
-        await plain.publish(f"tenant.{acme.id}.notes.seen", b"{}", headers=fields)
-        assert "permissions violation" in await asyncio.wait_for(refused.get(), PATIENCE)
-    await plain.close()
-
-
-async def test_a_message_trace_does_not_pass_the_router(acme: Program) -> None:
-    fields = {"Nats-Trace-Dest": f"tenant.{acme.id}.notes.nothing"}
-    answer = await acme.ask("notes.seen", headers=fields)
     assert answer.json["headers"].keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
 
 

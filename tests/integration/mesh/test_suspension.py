@@ -53,24 +53,6 @@ async def test_what_was_taken_before_a_suspension_is_still_done(mesh: Mesh, acme
     await eventually(lambda: _remembers(acme, texts))
 
 
-async def test_a_deleted_tenant_is_as_unknown_as_one_that_never_was(
-    mesh: Mesh, acme: Program, ghost: Program
-) -> None:
-    # Credentials that the tenants worker does not know of, so that it can't revoke them.
-    creds = mesh.folder / f"{acme.id}.creds"
-    creds.write_text(mesh.home.tenant_creds(acme.id))
-    client, plain = await mesh.client(creds), await mesh.plain(creds)
-    program = Program(acme.id, creds, client, plain)
-    assert await _is(program, "")
-    await mesh.control("delete", id=acme.id)
-    await eventually(lambda: _is(program, "tenant_unknown"))
-    mine = (await program.ask("notes.echo", NOTE)).json
-    theirs = (await ghost.ask("notes.echo", NOTE)).json
-    assert {**mine, "instance": ""} == {**theirs, "instance": ""}
-    await plain.close()
-    await client.close()
-
-
 async def _is(program: Program, code: str) -> bool:
     return (await program.ask("notes.echo", NOTE)).code == code
 

@@ -45,6 +45,7 @@ from tenantry_workers.tenants.publisher import event_name
 from tenantry_workers.tenants.store import (
     Change,
     TenantStore,
+    key_taken,
     next_record,
     with_credential,
     without_credentials,
@@ -99,6 +100,7 @@ class TenantsService:
         if not subjects.is_tenant(ask.id):  # a pattern's `$` lets a final line feed pass
             raise BadMessage("this is no tenant id", path="$.id")
         _check_key(ask.public_key)
+        await self._check_new(ask.public_key, ask.id)
         now = round(time.time(), 3)
         scope = f"plan:{ask.plan}"
         first = (
@@ -180,6 +182,7 @@ class TenantsService:
         if ask.expires is not None and ask.expires <= time.time():
             raise Conflict("the expiry lies in the past", hint="give seconds since the epoch")
         _check_key(ask.public_key)
+        await self._check_new(ask.public_key, ask.id)
         issued = round(time.time(), 3)
         credential = Credential(
             public_key=ask.public_key, name=ask.name, issued=issued, expires=ask.expires
@@ -258,6 +261,18 @@ class TenantsService:
                 else next_record(tenant, "limits_changed", note, override=given)
             ),
         )
+
+    async def _check_new(self, public_key: str | None, name: str) -> None:
+        """Raise :class:`Conflict` for a key that another tenant's record names.
+
+        The server revokes keys, whoever's they are: with the one tenant's the other's would go.
+        """
+        if public_key is None:
+            return
+        await self._tenants.sync()
+        for other, tenant in self._tenants.rows.items():
+            if other != name and any(c.public_key == public_key for c in tenant.credentials):
+                raise key_taken()
 
     async def _change(self, name: str, change: Change) -> TenantAnswer:
         tenant, revision = await self._store.change(name, change)

@@ -94,7 +94,7 @@ def with_credential(tenant: Tenant, credential: Credential) -> Tenant:
     now = time.time()
     kept = tuple(c for c in tenant.credentials if c.expires is None or c.expires > now)
     if any(c.public_key == credential.public_key for c in kept):
-        raise Conflict("this public key has credentials already", hint="make a new key pair")
+        raise key_taken()
     live = sum(c.revoked is None for c in kept)
     if live >= _MAX_CREDENTIALS:
         raise Conflict(
@@ -122,6 +122,11 @@ def without_credentials(tenant: Tenant, public_key: str | None) -> Tenant | None
     if revoked == tenant.credentials:
         return None
     return next_record(tenant, "credentials_revoked", public_key or "", credentials=revoked)
+
+
+def key_taken() -> Conflict:
+    """What is said of a key that has credentials; not whose, for that may be another tenant."""
+    return Conflict("this public key has credentials already", hint="make a new key pair")
 
 
 def _taken(tenant: Tenant) -> Conflict:
