@@ -174,6 +174,7 @@ async def test_nor_is_one_whose_message_is_still_at_work(
     kept.gate.clear()
 
 
+@can(43)
 @can(46)
 async def test_within_its_message_a_context_may_be_used_in_a_thread(acme: Program) -> None:
     found = (await acme.ask("hostile.whose")).json["texts"]
