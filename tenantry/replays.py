@@ -70,7 +70,7 @@ class Replays:
         `since` and `until` (not included) are sequences of the journal, 0 for its ends; `reset`
         defaults to a replay from the start of a service that has a hook for it. Raises
         :class:`Conflict` where one runs, :class:`NotFound` for a service that is not known,
-        :class:`BadMessage` for what it can't do.
+        :class:`BadMessage` for what it can't do, :class:`BadSubject` for what is no tenant's id.
         """
         declared = await self.check(
             tenant, service, since=since, until=until, actions=actions, skip=skip, reset=reset
@@ -121,6 +121,7 @@ class Replays:
         reset: bool | None = None,
     ) -> Declaration:
         """What the service declares; raises as :meth:`ask` does, and asks for nothing."""
+        subjects.check_tenant(tenant)
         declared = await self.declaration(service)
         if not declared.replays:
             raise BadMessage(

@@ -38,6 +38,12 @@ class ContextClosed(TenantryError):
     code = "context_closed"
 
 
+class ForeignContext(TenantryError):
+    """A context was used while another message was being handled."""
+
+    code = "foreign_context"
+
+
 class Staged(NamedTuple):
     """One message that a handler wants to leave behind it, published once it has succeeded."""
 
@@ -67,37 +73,32 @@ class Mesh(Protocol):
 class Context:
     """Whose message this is, and the way to act in its name.
 
-    Attributes are read-only by convention: `tenant`, `plan`, `principal`, `roles`, `service`,
-    `action`, `request_id` (the trace id, 32 hex digits), `message_id` (stable over redeliveries),
-    `attempt` (1 for the first delivery), `deadline` (seconds since the epoch, or None), `log`
-    (bound to tenant and trace), `resources` (what the service's lifespan yielded), `seq` (the
-    message's sequence in the journal, 0 for a request), `replaying` (whether a replay has it
-    handled again: then what it emits, sends and asks for is held back, see :meth:`emit`).
+    `tenant`, `plan`, `principal`, `roles`, `service` and `action` can't be set. Other attributes
+    are read-only by convention: `request_id` (the trace id, 32 hex digits), `message_id` (stable
+    over redeliveries), `attempt` (1 for the first delivery), `deadline` (seconds since the epoch,
+    or None), `log` (bound to tenant and trace), `resources` (what the service's lifespan yielded),
+    `seq` (the message's sequence in the journal, 0 for a request), `replaying` (whether a replay
+    has it handled again: then what it emits, sends and asks for is held back, see :meth:`emit`).
     """
 
     __slots__ = (
+        "_address",
+        "_claims",
         "_closed",
         "_count",
         "_log",
         "_mesh",
         "_staged",
         "_state",
-        "action",
+        "_token",
+        "_turn",
         "attempt",
-        "claims",
         "deadline",
         "headers",
         "message_id",
-        "plan",
-        "principal",
         "resources",
-        "roles",
         "seq",
-        "service",
-        "tenant",
-        "token",
         "trace",
-        "turn",
     )
 
     def __init__(
@@ -118,18 +119,13 @@ class Context:
     ) -> None:
         self._mesh = mesh
         self._state: State | None = None
-        self.turn = turn or free()
+        self._turn = turn or free()
         self._staged: list[Staged] = []
         self._closed = False
         self._count = 0
-        self.claims = claims
-        self.token = token
-        self.tenant = claims.tenant
-        self.plan = claims.plan
-        self.principal = claims.principal
-        self.roles = claims.roles
-        self.service = address.service
-        self.action = address.action
+        self._claims = claims
+        self._token = token
+        self._address = address
         self.trace = trace
         self.message_id = message_id
         self.attempt = attempt
@@ -138,6 +134,51 @@ class Context:
         self.resources = resources
         self.seq = seq
         self._log: Any = None
+
+    @property
+    def claims(self) -> Claims:
+        """What the message's signed context says."""
+        return self._claims
+
+    @property
+    def token(self) -> str:
+        """The signed context itself."""
+        return self._token
+
+    @property
+    def turn(self) -> Turn:
+        """Under which conditions what the handler does may count."""
+        return self._turn
+
+    @property
+    def tenant(self) -> str:
+        """Whose message this is."""
+        return self._claims.tenant
+
+    @property
+    def plan(self) -> str:
+        """The tenant's plan when the context was signed."""
+        return self._claims.plan
+
+    @property
+    def principal(self) -> str:
+        """In whose name the message was sent."""
+        return self._claims.principal
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The principal's roles."""
+        return self._claims.roles
+
+    @property
+    def service(self) -> str:
+        """The service that handles the message."""
+        return self._address.service
+
+    @property
+    def action(self) -> str:
+        """The action that it is."""
+        return self._address.action
 
     @property
     def request_id(self) -> str:
@@ -328,6 +369,13 @@ class Context:
             raise ContextClosed(
                 f"the context of {self.service}.{self.action} has ended with its message",
                 hint="await what a handler starts, or send a command for later work",
+            )
+        running = _current.get(None)
+        if running is not None and running is not self:
+            # Kept where handlers share it, and found there by another tenant's message.
+            raise ForeignContext(
+                f"{running.service}.{running.action} uses the context of another message",
+                hint="use the context that the handler was called with, or tenantry.current()",
             )
 
 

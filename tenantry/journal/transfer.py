@@ -54,8 +54,10 @@ async def export(
 ) -> Summary:
     """Write the selected messages that there are now to a file; `tell` hears how many so far.
 
-    Raises :class:`SetupError` where the file can't be written or exists.
+    Raises :class:`SetupError` where the file can't be written or exists, :class:`BadSubject` for
+    what is no tenant's id.
     """
+    subjects.check_tenant(wanted.tenant)
     end = await find_last(bus, JOURNAL, wanted.subject) + 1
     wanted = msgspec.structs.replace(wanted, until=min(wanted.until or end, end))
     head = Head(

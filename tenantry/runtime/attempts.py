@@ -12,7 +12,7 @@ import structlog
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context
 from tenantry.context.turn import Turn
-from tenantry.errors import DeadlineExceeded, LaneLost, Rejection, Superseded
+from tenantry.errors import DeadlineExceeded, HandlerFailed, LaneLost, Rejection, Superseded
 from tenantry.runtime.slots import Slots
 from tenantry.runtime.stored import Incoming, Permanent, StoredMessages
 from tenantry.service.handler import Handler
@@ -96,7 +96,7 @@ class Attempts:
         """Run a service's reset hook; raises :class:`Rejection` where it fails."""
         ticket = await self._slots.hold(tenant, "reset")
         try:
-            await asyncio.create_task(self._stored.reset(tenant, hook, turn))
+            await _ends(asyncio.create_task(self._stored.reset(tenant, hook, turn)))
         finally:
             self._slots.leave(ticket)
 
@@ -110,6 +110,17 @@ class Attempts:
         self._hung.discard(task)
         if not task.cancelled():
             task.exception()  # seen
+
+
+async def _ends(task: asyncio.Task[None]) -> None:
+    """Wait for a task; one that has cancelled itself has failed."""
+    try:
+        await task
+    except asyncio.CancelledError:
+        own = asyncio.current_task()
+        if own is not None and own.cancelling():
+            raise
+        raise HandlerFailed("the reset hook has cancelled itself") from None
 
 
 def _result(task: asyncio.Task[None], turn: Turn, handler: Handler, delivery: Delivery) -> Result:
@@ -126,6 +137,13 @@ def _result(task: asyncio.Task[None], turn: Turn, handler: Handler, delivery: De
         return Result(Outcome.HOPELESS, permanent.rejection)
     except Rejection as rejection:
         return Result(Outcome.FAILED, rejection)
+    except BaseException as odd:  # noqa: BLE001
+        # It has cancelled its own task, or raised what is no Exception: a failure like others. Past
+        # here it would end the task that serves its tenant, and the message would keep its place.
+        why = HandlerFailed(f"{handler.name} failed")
+        why.cause = f"{type(odd).__name__}: {odd}".removesuffix(": ")
+        log.error("handler failed", action=handler.name, seq=delivery.seq, why=why.cause)
+        return Result(Outcome.FAILED, why)
     return Result(Outcome.DONE)
 
 

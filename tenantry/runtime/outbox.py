@@ -11,7 +11,7 @@ import msgspec
 from tenantry.bus import Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.context.context import Context, Staged
-from tenantry.errors import JetStreamError, TooLarge, Unavailable
+from tenantry.errors import JetStreamError, TenantryError, TooLarge, Unavailable
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.wire import codec, headers, problem
 
@@ -23,6 +23,12 @@ _MARGIN = 60.0
 _KEPT = 10_000
 _TIMEOUT = 5.0
 _decode_renewed = msgspec.json.Decoder(RenewedContext).decode
+
+
+class ForeignSubject(TenantryError):
+    """Something would have been published under another tenant than its context's."""
+
+    code = "foreign_subject"
 
 
 class Renewer:
@@ -65,9 +71,11 @@ class Outbox:
     async def publish(self, context: Context, staged: Sequence[Staged]) -> None:
         """Raises :class:`Unavailable` unless all are stored, :class:`TooLarge` where one can't be.
 
-        A repeat within the journal's dedup window stores none twice.
+        A repeat within the journal's dedup window stores none twice. Nothing leaves under another
+        tenant than the context's: :class:`ForeignSubject`.
         """
         for message in staged:  # all before the first: a half would be stored again at each retry
+            _check_own(message, context)
             if len(message.body) > self._bus.max_body:
                 raise TooLarge(f"{message.subject} has {len(message.body)} bytes")
         fields = {headers.CONTEXT: await self._renewer.token(context)}
@@ -99,6 +107,17 @@ class Outbox:
             for ack in acks:
                 if not ack.cancel() and not ack.cancelled():
                     ack.exception()  # seen: a second failure says no more than the first
+
+
+def _check_own(message: Staged | None, context: Context) -> None:
+    """Whatever a handler did to its context, the journal gets nothing in another one's place."""
+    while message is not None:
+        if message.subject.split(".", 2)[1] != context.claims.tenant:
+            raise ForeignSubject(
+                f"a message of {context.service} in the context of {context.claims.tenant} goes "
+                f"to {message.subject}"
+            )
+        message = message.timer
 
 
 def _fields(message: Staged, common: Mapping[str, str], context: Context) -> dict[str, str]:

@@ -122,7 +122,9 @@ class Runner:
             if task is not None and task.cancelling():
                 raise
             raise self.failed(handler, trace_id, error) from None
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever it raises ends here)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (whatever it raises ends here)
             raise self.failed(handler, trace_id, error) from None
         finally:
             staged = context.close() if context is not None else ()

@@ -89,6 +89,30 @@ CASES = {
     49: "a public key that another tenant's credentials name already",
     50: "frames that no client would write",
     51: "a second login on an open connection",
+    # What waits, what died, what is handled again
+    60: "another tenant's schedule, cancelled by its id",
+    61: "a timer that tells of another tenant's schedule",
+    62: "a schedule that carries another tenant's context",
+    63: "another tenant's dead letters, read or taken",
+    64: "a recovery that fills another tenant's state, or sets it back",
+    65: "a replay's handler that acts for another tenant",
+    # State, limits and figures
+    66: "state of another tenant, by the name of a value",
+    67: "a key of one tenant that begins another's",
+    68: "another tenant's rate or quota, used up",
+    69: "another tenant's figures",
+    70: "`$SRV` and the catalogue, read from outside",
+    # Files and the command line
+    71: "one tenant's credentials under another's name",
+    72: "secrets in files that others may read",
+    73: "an export with another tenant's messages",
+    74: "an archive of one tenant imported into another",
+    75: "an archive doctored to reach further",
+    76: "erasing one tenant that takes from another, or leaves something",
+    # Inside a worker, further
+    77: "a handler that changes its context",
+    78: "a body or a credential in logs, spans or metrics",
+    79: "a handler that ends its task oddly, then the next message",
 }
 """Number and what is tried. Further cases get the next numbers."""
 

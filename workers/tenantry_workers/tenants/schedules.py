@@ -78,6 +78,11 @@ class DueSchedules:
     async def _publish(self, message: Message) -> None:
         """See to one that is due."""
         _, name, service, key = message.subject.split(".")
+        told_by = (message.headers or {}).get(headers.SCHEDULER)
+        if told_by != subjects.timer(name, service, key):
+            # nats-server lets a timer of one tenant tell of another's schedule.
+            log.warning("timer ignored", subject=message.subject, told_by=told_by)
+            return
         kept = await schedules.read(self._bus, subjects.schedule(name, service, key))
         if kept is None:
             return  # cancelled, or published already

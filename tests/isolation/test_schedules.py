@@ -11,11 +11,14 @@ from tenantry import schedules
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.context.token import Minter
+from tenantry.errors import JetStreamError, NotFound
 from tests.integration.mesh.planner import FAR, Wish, planner
 from tests.integration.mesh.planning import has_due, has_stored, nothing_left, plan, remembers
+from tests.isolation.cases import Layer, can, cannot
 from tests.mesh import Mesh, Program, Running, eventually, journal
 
-AWAY = 60.0
+TRIES = 3
+"""How often the tenants worker looks for a tenant or a key, a second apart."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,13 +26,20 @@ def planning(mesh: Mesh) -> Running:
     return mesh.start(mesh.worker(planner()))
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenants worker that gives up sooner on what it does not know."""
+    monkeypatch.setattr("tenantry_workers.tenants.schedules._TRIES", TRIES)
+
+
+@cannot(62, Layer.CONTROL)
 async def test_one_of_no_tenant_is_never_sent_and_stops_no_other(
-    mesh: Mesh, globex: Program, control: Bus, insider: Bus
+    impatient: None, mesh: Mesh, globex: Program, control: Bus, insider: Bus
 ) -> None:
     await lay_down(insider, "nobody", "0" * 32, mesh.minter().mint("nobody", "business", "edge"))
     await plan(globex, Wish("x", after=0))
     await eventually(lambda: remembers(globex, ["x"]))
-    await eventually(lambda: nothing_left(control, "nobody"), within=AWAY)
+    await eventually(lambda: nothing_left(control, "nobody"))
     assert await journal(control, "nobody") == []
 
 
@@ -42,6 +52,7 @@ async def test_one_of_a_tenant_that_is_not_known_yet_waits_for_it(
         await eventually(lambda: remembers(program, ["laid"]))
 
 
+@cannot(62, Layer.CONTROL)
 async def test_a_forged_one_is_never_sent(
     acme: Program, globex: Program, control: Bus, insider: Bus
 ) -> None:
@@ -53,6 +64,7 @@ async def test_a_forged_one_is_never_sent(
     assert await journal(control, acme.id, "notes.remember") == []
 
 
+@cannot(31, Layer.CONTROL)
 async def test_one_with_a_context_that_was_over_when_it_was_stored_is_never_sent(
     mesh: Mesh, acme: Program, control: Bus, insider: Bus
 ) -> None:
@@ -63,15 +75,16 @@ async def test_one_with_a_context_that_was_over_when_it_was_stored_is_never_sent
     assert await journal(control, acme.id, "notes.remember") == []
 
 
+@cannot(25, Layer.CONTROL)
 async def test_one_that_is_signed_by_nobody_known_is_never_sent_and_stops_no_other(
-    acme: Program, globex: Program, control: Bus, insider: Bus
+    impatient: None, acme: Program, globex: Program, control: Bus, insider: Bus
 ) -> None:
     stranger = Minter("stranger", bytes(32)).mint(acme.id, "business", "edge")
     await lay_down(insider, acme.id, "0" * 32, stranger)
     await plan(globex, Wish("x", after=0))
     await eventually(lambda: remembers(globex, ["x"]))
     assert not await nothing_left(control, acme.id)  # the key may only be new
-    await eventually(lambda: nothing_left(control, acme.id), within=AWAY)
+    await eventually(lambda: nothing_left(control, acme.id))
     assert await journal(control, acme.id, "notes.remember") == []
 
 
@@ -94,6 +107,7 @@ async def test_one_that_does_not_say_when_it_is_due_is_sent(
     await eventually(lambda: remembers(acme, ["laid"]))
 
 
+@can(62)
 async def test_one_with_a_good_context_is_sent(
     mesh: Mesh, acme: Program, control: Bus, insider: Bus
 ) -> None:
@@ -123,6 +137,89 @@ async def test_one_that_comes_again_is_stored_once(
         await lay_down(insider, acme.id, "0" * 32, token)
         await eventually(lambda: nothing_left(control, acme.id))
     assert len(await journal(control, acme.id, "notes.remember")) == 1
+
+
+# ids and timers of another tenant
+
+
+@cannot(60, Layer.STORE)
+async def test_a_tenant_cancels_no_schedule_of_another(
+    acme: Program, globex: Program, control: Bus
+) -> None:
+    theirs = await plan(globex, Wish("theirs", after=FAR))
+    await acme.client.request("planner.cancel", {"id": theirs})
+    await eventually(lambda: nothing_left(control, acme.id))
+    assert [each.id for each in await schedules.find(control, globex.id)] == [theirs]
+
+
+@can(60)
+async def test_a_tenant_cancels_its_own(acme: Program, control: Bus) -> None:
+    mine = await plan(acme, Wish("mine", after=FAR))
+    await acme.client.request("planner.cancel", {"id": mine})
+    await eventually(lambda: nothing_left(control, acme.id))
+
+
+@cannot(60, Layer.CLI)
+async def test_an_operator_finds_no_schedule_under_another_tenant(
+    acme: Program, globex: Program, control: Bus
+) -> None:
+    theirs = await plan(globex, Wish("theirs", after=FAR))
+    for use in (schedules.get, schedules.cancel):
+        with pytest.raises(NotFound):
+            await use(control, acme.id, theirs)
+    assert (await schedules.get(control, globex.id, theirs)).schedule.tenant == globex.id
+
+
+@cannot(61, Layer.CONTROL)
+async def test_a_timer_of_one_tenant_does_not_tell_of_anothers_schedule(
+    acme: Program, globex: Program, control: Bus, insider: Bus
+) -> None:
+    theirs = await plan(globex, Wish("theirs", after=FAR))
+    await own_timer(insider, acme.id, target=f"due.{globex.id}.planner.{theirs}")
+    await plan(globex, Wish("later", after=0))
+    await eventually(lambda: remembers(globex, ["later"]))
+    assert [each.id for each in await schedules.find(control, globex.id)] == [theirs]
+    assert await journal(control, globex.id, "notes.remember") != []
+
+
+@cannot(61, Layer.SERVER)
+async def test_a_timer_does_not_say_that_it_is_another(
+    acme: Program, globex: Program, insider: Bus
+) -> None:
+    name = "1" * 32
+    with pytest.raises(JetStreamError, match="scheduler"):
+        await own_timer(
+            insider,
+            acme.id,
+            target=f"due.{globex.id}.planner.{name}",
+            scheduler=f"timer.{globex.id}.planner.{name}",
+        )
+
+
+@cannot(61, Layer.CONTROL, without=Layer.SERVER)
+async def test_a_due_message_that_no_timer_sent_sends_nothing(
+    globex: Program, control: Bus
+) -> None:
+    """By the role `control`, which may publish what nats-server else publishes itself."""
+    theirs = await plan(globex, Wish("theirs", after=FAR))
+    await js.store(control, f"due.{globex.id}.planner.{theirs}", b"")
+    await plan(globex, Wish("later", after=0))
+    await eventually(lambda: remembers(globex, ["later"]))
+    assert [each.id for each in await schedules.find(control, globex.id)] == [theirs]
+
+
+@can(61)
+async def test_a_timer_tells_of_its_own_schedule(acme: Program) -> None:
+    await plan(acme, Wish("mine", after=0))
+    await eventually(lambda: remembers(acme, ["mine"]))
+
+
+async def own_timer(bus: Bus, tenant: str, *, target: str, scheduler: str = "") -> None:
+    """A timer that is over already, and tells `target`."""
+    fields = {"Nats-Schedule": "@at 2020-01-01T00:00:00Z", "Nats-Schedule-Target": target}
+    if scheduler:
+        fields["Nats-Scheduler"] = scheduler
+    await js.store(bus, f"timer.{tenant}.planner.{'0' * 32}", b"", headers=fields)
 
 
 async def lay_down(bus: Bus, tenant: str, name: str, token: str, **more: str) -> None:

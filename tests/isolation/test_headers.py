@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.mesh import Mesh, Program
+from tests.isolation.cases import Layer, can, cannot
+from tests.mesh import PATIENCE, Mesh, Program, eventually
 
 TRACE = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
@@ -30,12 +31,18 @@ async def test_a_handler_sees_the_context_the_deadline_and_the_trace(acme: Progr
     assert (await seen(acme)).keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
 
 
+@can(25)
+@can(26)
+@can(29)
 @pytest.mark.parametrize("name", ["X-Own", "Idempotency-Key", "content-type", "Natsy", "tenants"])
 async def test_a_programs_own_headers_pass(acme: Program, name: str) -> None:
     answer = await acme.ask("notes.seen", headers={name: "value"})
     assert answer.json["headers"][name] == "value"
 
 
+@cannot(25, Layer.ROUTER, Layer.CONTEXT)
+@cannot(26, Layer.ROUTER, Layer.CONTEXT)
+@cannot(27, Layer.ROUTER, Layer.CONTEXT)
 @pytest.mark.parametrize("name", ["Tenant-Context", "tenant-context", "TENANT-CONTEXT"])
 async def test_a_forged_context_is_replaced_by_the_routers(
     mesh: Mesh, acme: Program, globex: Program, name: str
@@ -47,6 +54,9 @@ async def test_a_forged_context_is_replaced_by_the_routers(
     assert token not in answer.json["headers"].values()
 
 
+@cannot(26, Layer.ROUTER)
+@cannot(29, Layer.ROUTER)
+@cannot(33, Layer.ROUTER)
 @pytest.mark.parametrize(
     "name",
     [
@@ -77,10 +87,13 @@ async def test_a_header_with_a_meaning_of_its_own_is_dropped(acme: Program, name
     assert answer.json["headers"].keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
 
 
+@cannot(32, Layer.ROUTER)
 async def test_a_message_id_is_under_the_tenants_own(acme: Program) -> None:
     assert (await seen(acme, Nats_Msg_Id="7"))["Nats-Msg-Id"] == f"{acme.id}.e.7"
 
 
+@cannot(26, Layer.ROUTER)
+@cannot(32, Layer.ROUTER)
 async def test_a_message_id_of_any_case_is_under_the_tenants_own(acme: Program) -> None:
     headers = await seen(acme, nats_msg_id="7")
     assert headers["Nats-Msg-Id"] == f"{acme.id}.e.7"
@@ -92,6 +105,7 @@ async def test_a_message_id_that_is_too_long_is_refused(acme: Program) -> None:
     assert (answer.code, answer.json["status"]) == ("bad_message", 400)
 
 
+@can(33)
 async def test_a_trace_goes_on_with_a_new_span(acme: Program) -> None:
     trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
     headers = await seen(acme, traceparent=f"00-{trace_id}-{span_id}-01", tracestate="vendor=1")
@@ -108,6 +122,7 @@ async def test_a_handler_knows_the_trace_as_its_request_id(acme: Program) -> Non
     assert (await acme.ask("notes.seen", headers=headers)).json["request_id"] == trace_id
 
 
+@cannot(33, Layer.ROUTER)
 @pytest.mark.parametrize(
     "value",
     [
@@ -131,3 +146,105 @@ async def test_a_malformed_trace_is_replaced(acme: Program, value: str) -> None:
 async def test_the_context_says_who_it_is(acme: Program) -> None:
     answer = (await acme.ask("notes.seen")).json
     assert (answer["tenant"], answer["plan"], answer["principal"]) == (acme.id, "business", "edge")
+
+
+# other tenants' ids and traces
+
+
+@cannot(32, Layer.ROUTER)
+async def test_a_message_id_shadows_no_message_of_another_tenant(
+    acme: Program, globex: Program
+) -> None:
+    for program in (acme, globex):
+        await program.client.publish("notes.remember", {"text": program.id}, msg_id="same")
+    await eventually(lambda: _remembers(acme, [acme.id]))
+    await eventually(lambda: _remembers(globex, [globex.id]))
+
+
+@cannot(32, Layer.ROUTER)
+async def test_a_message_id_that_is_another_tenants_own_shadows_nothing(
+    acme: Program, globex: Program
+) -> None:
+    """Also where it is written out as the journal has it."""
+    guess = f"{globex.id}.e.same"
+    await acme.client.publish("notes.remember", {"text": "mine"}, msg_id=guess)
+    stored = await globex.client.publish("notes.remember", {"text": "theirs"}, msg_id="same")
+    assert not stored.duplicate
+
+
+@can(32)
+async def test_a_message_id_drops_the_tenants_own_copy(acme: Program) -> None:
+    for _ in range(2):
+        stored = await acme.client.publish("notes.remember", {"text": "x"}, msg_id="same")
+    assert stored.duplicate
+
+
+@cannot(33, Layer.ROUTER)
+async def test_the_trace_of_another_tenant_gives_nothing_of_it(
+    acme: Program, globex: Program
+) -> None:
+    trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    for program in (globex, acme):
+        answer = (await program.ask("notes.seen", headers={"traceparent": trace})).json
+        assert answer["tenant"] == program.id
+
+
+# line breaks and doubles, as no client would send them
+
+
+async def raw(program: Program, block: bytes) -> dict[str, Any]:
+    """What a handler sees of a message with this header block."""
+    inbox = f"_INBOX.{program.id}.{secrets.token_hex(8)}"
+    answers = await program.plain.subscribe(inbox)
+    for _ in range(2):  # nats-py may write the first PING before the SUB
+        await program.plain.flush()
+    transport = program.plain._transport
+    assert transport is not None
+    subject = f"tenant.{program.id}.notes.seen".encode()
+    block = b"NATS/1.0\r\n" + block + b"\r\n\r\n"
+    size = len(block)
+    transport.write(b"HPUB %s %s %d %d\r\n" % (subject, inbox.encode(), size, size + 2))
+    transport.write(block + b"{}\r\n")
+    await transport.drain()
+    return dict(json.loads((await answers.next_msg(PATIENCE)).data))
+
+
+@cannot(28, Layer.ROUTER)
+@pytest.mark.parametrize(
+    "end", [b"\r\n", b"\n", b"\r", b"\n\r", b"\r\r\n", b"\x0b", b"\xe2\x80\xa8"]
+)
+async def test_a_line_break_in_a_value_brings_in_no_context(
+    mesh: Mesh, acme: Program, globex: Program, end: bytes
+) -> None:
+    token = mesh.minter().mint(globex.id, "business", "edge").encode()
+    seen = await raw(acme, b"X: a" + end + b"Tenant-Context: " + token)
+    assert seen["tenant"] == acme.id
+    assert claims(seen["headers"]["Tenant-Context"])["tenant"] == acme.id
+
+
+@cannot(26, Layer.ROUTER)
+@pytest.mark.parametrize("second", [b"Tenant-Context", b"tenant-context", b"Tenant-Context "])
+async def test_a_context_that_is_there_twice_is_the_routers_own(
+    mesh: Mesh, acme: Program, globex: Program, second: bytes
+) -> None:
+    token = mesh.minter().mint(globex.id, "business", "edge").encode()
+    seen = await raw(acme, b"Tenant-Context: " + token + b"\r\n" + second + b": " + token)
+    assert seen["tenant"] == acme.id
+    assert token.decode() not in seen["headers"].values()
+
+
+@cannot(28, Layer.RUNTIME)
+async def test_a_line_break_in_what_a_handler_says_brings_in_no_header(acme: Program) -> None:
+    answer = await acme.ask("notes.bad", {"text": "reject_lines"})
+    assert answer.code == "conflict"
+    assert "two" not in answer.headers
+
+
+@can(28)
+async def test_a_value_with_colons_and_spaces_passes(acme: Program) -> None:
+    headers = await seen(acme, X_Own="Tenant-Context: not a header")
+    assert headers["X-Own"] == "Tenant-Context: not a header"
+
+
+async def _remembers(program: Program, texts: list[str]) -> bool:
+    return await program.texts() == texts

@@ -11,6 +11,7 @@ from tenantry.bus import Bus, store
 from tenantry.bus import jetstream as js
 from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.journal.erase import check_gone, erase
+from tests.isolation.cases import Layer, can, cannot
 from tests.mesh import Mesh, Program, journal
 
 
@@ -47,6 +48,8 @@ async def held(bus: Bus, tenant: str) -> dict[str, int]:
     }
 
 
+@cannot(76, Layer.STORE)
+@can(76)
 async def test_nothing_of_the_tenant_is_left(acme: Program, control: Bus) -> None:
     before = await fill(control, acme.id)
     erased: Counter[str] = Counter()
@@ -56,12 +59,23 @@ async def test_nothing_of_the_tenant_is_left(acme: Program, control: Bus) -> Non
     assert set((await held(control, acme.id)).values()) == {0}
 
 
+@cannot(76, Layer.STORE)
 async def test_the_others_keep_all(mesh: Mesh, control: Bus) -> None:
     async with mesh.neighbours() as (one, two), mesh.program() as three:
         await fill(control, one.id)
         kept = [await fill(control, two.id), await fill(control, three.id)]
         await erase(control, one.id)
         assert [await held(control, two.id), await held(control, three.id)] == kept
+
+
+@cannot(67, Layer.STORE)
+@cannot(76, Layer.STORE)
+async def test_a_name_that_begins_alike_is_not_touched(mesh: Mesh, control: Bus) -> None:
+    short, long = await mesh.tenant("alike"), await mesh.tenant("alike-too")
+    await fill(control, short.stem)
+    kept = await fill(control, long.stem)
+    await erase(control, short.stem)
+    assert await held(control, long.stem) == kept
 
 
 async def test_erasing_can_be_repeated(acme: Program, control: Bus) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import time
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from tenantry.bus import Bus, store
-from tenantry.context.token import LIFETIME, Minter
+from tenantry.context.token import LIFETIME, Claims, KeyRing, Minter
 from tenantry.wire import problem
+from tests.isolation.cases import Layer, can, cannot
 from tests.mesh import Mesh, Program, eventually
 
 BODY = b'{"text": "forged"}'
@@ -75,6 +78,10 @@ BAD = [
 ]
 
 
+@cannot(25, Layer.CONTEXT, without=Layer.ROUTER)
+@cannot(26, Layer.CONTEXT, without=Layer.ROUTER)
+@cannot(27, Layer.CONTEXT, without=Layer.ROUTER)
+@cannot(31, Layer.CONTEXT, without=Layer.ROUTER)
 @pytest.mark.parametrize("forge", BAD, ids=lambda forge: forge.__name__.strip("_"))
 async def test_a_request_without_a_good_context_is_401(
     mesh: Mesh, acme: Program, globex: Program, insider: Bus, forge: Forge
@@ -86,6 +93,10 @@ async def test_a_request_without_a_good_context_is_401(
     assert (rejection.code, rejection.status) == ("bad_context", 401)
 
 
+@cannot(25, Layer.CONTEXT, without=Layer.ROUTER)
+@cannot(26, Layer.CONTEXT, without=Layer.ROUTER)
+@cannot(27, Layer.CONTEXT, without=Layer.ROUTER)
+@cannot(31, Layer.CONTEXT, without=Layer.ROUTER)
 @pytest.mark.parametrize("forge", BAD, ids=lambda forge: forge.__name__.strip("_"))
 async def test_a_stored_message_without_a_good_context_is_never_handled(
     mesh: Mesh, acme: Program, globex: Program, insider: Bus, forge: Forge
@@ -99,6 +110,8 @@ async def test_a_stored_message_without_a_good_context_is_never_handled(
     await eventually(lambda: _remembers(acme, "followers", ["good0"]))
 
 
+@can(25)
+@can(27)
 async def test_a_request_with_a_good_context_is_served(
     mesh: Mesh, acme: Program, insider: Bus
 ) -> None:
@@ -107,6 +120,7 @@ async def test_a_request_with_a_good_context_is_served(
     assert problem.load(answer.headers, answer.data) is None
 
 
+@can(31)
 async def test_a_stored_message_with_a_good_context_is_handled(
     mesh: Mesh, acme: Program, insider: Bus
 ) -> None:
@@ -115,6 +129,7 @@ async def test_a_stored_message_with_a_good_context_is_handled(
     await eventually(lambda: _remembers(acme, "notes", ["forged"]))
 
 
+@cannot(25, Layer.CONTEXT, without=Layer.ROUTER)
 async def test_the_context_is_checked_before_the_body(acme: Program, insider: Bus) -> None:
     answer = await insider.call(f"request.{acme.id}.notes.echo", b"not json")
     rejection = problem.load(answer.headers, answer.data)
@@ -122,6 +137,7 @@ async def test_the_context_is_checked_before_the_body(acme: Program, insider: Bu
     assert rejection.code == "bad_context"
 
 
+@cannot(43, Layer.RUNTIME)
 async def test_tenants_at_the_same_time_never_see_each_other(mesh: Mesh) -> None:
     async def work(program: Program, number: int) -> None:
         text = f"{program.id}/{number}"
@@ -131,6 +147,56 @@ async def test_tenants_at_the_same_time_never_see_each_other(mesh: Mesh) -> None
 
     async with mesh.program() as one, mesh.program() as two, mesh.program() as three:
         await asyncio.gather(*(work(p, n) for n in range(150) for p in (one, two, three)))
+
+
+# with the worker's check off
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that take any context for good, whoever signed it, for whom and when."""
+
+    def verify(_ring: KeyRing, token: str | None, _tenant: str, _at: float) -> Claims:
+        body = (token or "..").split(".")[1]
+        padded = body + "=" * (-len(body) % 4)
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=Claims)
+
+    monkeypatch.setattr(KeyRing, "verify", verify)
+
+
+@cannot(27, Layer.CONTEXT, without=Layer.ROUTER)
+async def test_the_check_is_what_refuses_another_tenants_context(
+    mesh: Mesh, acme: Program, globex: Program, insider: Bus, trusting: None
+) -> None:
+    """Else the tests above and below would show nothing."""
+    headers = _of_another(mesh, acme.id, globex.id)
+    answer = await insider.call(f"request.{acme.id}.notes.seen", b"{}", headers=headers)
+    assert msgspec.json.decode(answer.data)["tenant"] == globex.id
+
+
+@cannot(25, Layer.ROUTER, without=Layer.CONTEXT)
+@cannot(26, Layer.ROUTER, without=Layer.CONTEXT)
+@cannot(27, Layer.ROUTER, without=Layer.CONTEXT)
+@cannot(31, Layer.ROUTER, without=Layer.CONTEXT)
+@pytest.mark.parametrize("forge", [_of_another, _expired, _foreign_key, _other_case])
+async def test_what_a_program_sends_is_replaced_before_any_worker_sees_it(
+    mesh: Mesh, acme: Program, globex: Program, trusting: None, forge: Forge
+) -> None:
+    headers = forge(mesh, acme.id, globex.id)
+    answer = await acme.ask("notes.seen", headers=headers)
+    assert answer.json["tenant"] == acme.id
+    assert not set(headers.values()) & set(answer.json["headers"].values())
+
+
+@cannot(27, Layer.ROUTER, without=Layer.CONTEXT)
+async def test_what_a_program_stores_is_replaced_before_any_worker_sees_it(
+    mesh: Mesh, acme: Program, globex: Program, trusting: None
+) -> None:
+    headers = _of_another(mesh, acme.id, globex.id)
+    subject = f"tenant.{acme.id}.notes.remember"
+    await acme.plain.publish(subject, b'{"text": "own"}', headers=headers)
+    await eventually(lambda: _remembers(acme, "notes", ["own"]))
+    assert await globex.texts() == []
 
 
 async def _remembers(program: Program, service: str, texts: list[str]) -> bool:
