@@ -85,6 +85,13 @@ CASES = {
     46: "a handler that keeps a context and uses it later",
     47: "exception, log line or metric with another tenant's data",
     48: "timing or error that tells whether a tenant exists",
+    # What becomes an audit event
+    90: "credentials that are signed, of a tenant without a record",
+    91: "a made-up context on a request inside the mesh",
+    92: "a made-up context in the journal",
+    93: "a renewal of another message's context",
+    94: "what nats-server does not permit, tried unseen",
+    95: "a client's name that looks like a line of the server's log",
 }
 """Number and what is tried. Further cases get the next numbers."""
 
