@@ -64,7 +64,7 @@ def test_what_makes_no_sense_is_an_error(mesh: Cli, arguments: tuple[str, str]) 
 
 
 def test_one_can_follow(mesh: Cli, shop: Cli, tenant: str) -> None:
-    arguments = ("audit", "-f", "-o", "json", "--since", "1s", "--tenant", tenant)
+    arguments = ("audit", "-f", "-o", "json", "--since", "1h", "--tenant", tenant)
     with shop.foreground(*arguments) as following:
         publish(mesh, tenant, f"tenant.{tenant}.a.b", **{"Tenant-Context": "x"})
         assert following.stdout is not None
