@@ -28,7 +28,7 @@ demo: ## see the whole mesh at work on this machine, with a real NATS server
 test: ## run all tests with coverage (TESTARGS goes to pytest)
 	@bash .ci/test $(TESTARGS)
 
-check: ## lint, formatting, types, import layers, whitespace
+check: ## lint, formatting, types, import layers, whitespace, known vulnerabilities
 	@bash .ci/check
 
 bench: ## measure side by side with bare nats-py and others (BENCHARGS)

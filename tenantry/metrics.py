@@ -99,6 +99,18 @@ REFUSED = Metric(
     "tenantry.service.refused", "counter", "{message}", "Requests that got no slot, by why"
 )
 DEAD = Metric("tenantry.dead_letters", "counter", "{message}", "Dead letters by reason")
+SECURITY = Metric(
+    "tenantry.security.refusals",
+    "counter",
+    "{refusal}",
+    "Refusals that look like attacks, by kind",
+)
+AUDIT_LOST = Metric(
+    "tenantry.audit.lost",
+    "counter",
+    "{refusal}",
+    "Refusals that look like attacks and could not be written into the stream AUDIT",
+)
 LAG = Metric(
     "tenantry.lane.lag",
     "gauge",
@@ -109,6 +121,7 @@ LAG = Metric(
 ALL = (
     *(DECISIONS, REDIS_UP, LEASE_CALLS, LEASE_MESSAGES, TENANT_RATE),
     *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, DEAD, LAG),
+    *(SECURITY, AUDIT_LOST),
 )
 
 _readers: dict[str, dict[object, Read]] = defaultdict(dict)

@@ -1,7 +1,8 @@
 """The streams of the mesh: what JetStream keeps, and how.
 
 `JOURNAL` holds every admitted command and event, `DEAD` what a service gave up on, `SCHEDULES` what
-is sent later and `TIMERS` when, the `KV_*` streams the buckets (ADR-8).
+is sent later and `TIMERS` when, `AUDIT` the refusals that look like attacks, the `KV_*` streams the
+buckets (ADR-8).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ JOURNAL = "JOURNAL"
 DEAD = "DEAD"
 SCHEDULES = "SCHEDULES"
 TIMERS = "TIMERS"
+AUDIT = "AUDIT"
 RESTORING = "RESTORING"
 """Only there while `tenantry restore` is at work, or was interrupted: then no worker may run."""
 
@@ -70,6 +72,17 @@ class ScheduleLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     max_bytes: int = 1024**3
     """Bytes on disk; -1 for no limit."""
+    replicas: int = 1
+    """Copies in a cluster: 1, 3 or 5."""
+
+
+class AuditLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is kept of refusals that look like attacks (`[audit]` in mesh.toml)."""
+
+    max_bytes: int = 256 * 1024**2
+    """Bytes on disk; when it is full the oldest goes; -1 for no limit."""
+    max_age: float = 90 * 86_400.0
+    """Oldest event, seconds; 0 for no limit."""
     replicas: int = 1
     """Copies in a cluster: 1, 3 or 5."""
 
@@ -160,6 +173,25 @@ def timers_config(limits: ScheduleLimits) -> dict[str, Any]:
         "allow_direct": True,
         "allow_msg_ttl": True,
         "allow_msg_schedules": True,
+    }
+
+
+def audit_config(limits: AuditLimits) -> dict[str, Any]:
+    """Refusals that look like attacks. One that goes on and on pushes out only its own kind."""
+    return {
+        "name": AUDIT,
+        "subjects": ["audit.*.*"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": 10_000,
+        "max_msg_size": 4096,
+        "max_bytes": limits.max_bytes,
+        "max_age": int(limits.max_age * _SECOND),
+        "num_replicas": limits.replicas,
+        "allow_direct": True,
+        "deny_delete": True,
+        "deny_purge": True,
     }
 
 

@@ -9,6 +9,7 @@
     schedule.<tenant>.<service>.<id>       MESH: a command that `service` sends later
     timer.<tenant>.<service>.<id>          MESH: when that is, for nats-server
     due.<tenant>.<service>.<id>            MESH: nats-server's word that the time has come
+    audit.<tenant or ->.<kind>             MESH: refusals that look like attacks
     platform.<service>.<action>            MESH: the control plane's own requests, no tenant
 
 NATS itself lets wildcards and empty tokens through in publishes, so these checks are what keeps
@@ -176,6 +177,11 @@ def timer(tenant: str, service: str, id: str) -> str:  # noqa: A002
 def due(tenant: str, service: str, id: str) -> str:  # noqa: A002
     """Where nats-server tells that a schedule is due."""
     return f"due.{tenant}.{service}.{id}"
+
+
+def audit(tenant: str, kind: str) -> str:
+    """Where a refusal that looks like an attack is written down; `tenant` may be empty."""
+    return f"audit.{tenant if is_tenant(tenant) else '-'}.{kind}"
 
 
 @functools.lru_cache(maxsize=65_536)

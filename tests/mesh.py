@@ -132,8 +132,10 @@ class Mesh:
 
     # --- workers -------------------------------------------------------------------------------
 
-    def options(self) -> WorkerOptions:
-        return WorkerOptions(servers=(self.url,), home=self.home.path, drain=5.0)
+    def options(self, *, server_log: Path | None = None) -> WorkerOptions:
+        return WorkerOptions(
+            servers=(self.url,), home=self.home.path, drain=5.0, server_log=server_log
+        )
 
     def worker(self, *services: Service, drain: float = 5.0) -> Worker:
         """A worker with the credentials of the role `service`."""

@@ -10,6 +10,7 @@ from cyclopts import App, Group, Parameter
 
 from tenantry import __version__
 from tenantry.cli import (
+    audit,
     backup,
     contracts,
     dead,
@@ -151,6 +152,14 @@ _command(
     "tenantry top --tenant acme -o json | jq .tenants[0].p99_ms",
 )
 _commands(_TENANTS, schedules.app)
+_command(
+    _TENANTS,
+    audit.audit,
+    "tenantry audit                                # all of the last 90 days",
+    "tenantry audit --tenant acme --since 2h       # by acme, or aimed at acme",
+    "tenantry audit --kind forged_credentials -f   # those to come, too",
+    "tenantry audit -o json | jq -s 'map(.count) | add'",
+)
 
 _command(
     _RUN,

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -31,6 +32,14 @@ def run(
     *target: str,
     drain: Annotated[float, Parameter(help="seconds to finish what has begun")] = DRAIN,
     redis: options.Redis = None,
+    server_log: Annotated[
+        Path | None,
+        Parameter(
+            name="--server-log",
+            help="log of a nats-server on this machine: with it the tenants worker tells of "
+            "permission violations, see `tenantry audit`",
+        ),
+    ] = None,
     at: Connection = connection.DEFAULT,
 ) -> None:
     """Run a worker in this process until SIGTERM or Ctrl-C; twice ends it at once.
@@ -48,7 +57,7 @@ def run(
     if not target:
         raise UsageError("nothing to run", hint="name a worker or services, see --help")
     names = [targets.check(each) for each in target]
-    worker = _worker(names, drain, at, redis)
+    worker = _worker(names, drain, at, redis, server_log)
     logs.configure()
     flush = telemetry.configure(names[0])
     try:
@@ -57,7 +66,9 @@ def run(
         flush()
 
 
-def _worker(names: list[str], drain: float, at: Connection, redis: str | None) -> Runnable | Worker:
+def _worker(
+    names: list[str], drain: float, at: Connection, redis: str | None, server_log: Path | None
+) -> Runnable | Worker:
     entry = targets.shipped(names[0])
     if entry is None:
         if mixed := [name for name in names if targets.shipped(name)]:
@@ -72,6 +83,7 @@ def _worker(names: list[str], drain: float, at: Connection, redis: str | None) -
         home=at.operator_home(),
         drain=drain,
         redis=redis or at.redis(),
+        server_log=server_log,
     )
     kind: Callable[[WorkerOptions], Runnable] = targets.worker_class(entry)
     return kind(wanted)

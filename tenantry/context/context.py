@@ -69,6 +69,10 @@ class Mesh(Protocol):
         """The state of the context's service for its tenant."""
         ...
 
+    def crossed(self, context: Context, other: Context) -> None:
+        """The context `other` is current, and its handler has used the ended `context`."""
+        ...
+
 
 class Context:
     """Whose message this is, and the way to act in its name.
@@ -366,6 +370,9 @@ class Context:
 
     def _check(self) -> None:
         if self._closed:
+            other = _current.get(self)
+            if other.tenant != self.tenant:
+                self._mesh.crossed(self, other)
             raise ContextClosed(
                 f"the context of {self.service}.{self.action} has ended with its message",
                 hint="await what a handler starts, or send a command for later work",

@@ -189,6 +189,11 @@ class KeyRing:
             raise BadContext("the tenant context was not valid at this time")
         return claims
 
+    def owner(self, token: str) -> str:
+        """Whose a token is that was verified before, if only for another tenant; else empty."""
+        claims = self._seen.get(token)
+        return claims.tenant if claims is not None else ""
+
     def _remember(self, token: str, claims: Claims) -> None:
         if len(self._seen) >= self._size or time.monotonic() - self._swept > _SWEEP:
             self._forget()

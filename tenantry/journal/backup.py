@@ -20,7 +20,7 @@ import msgspec
 from tenantry.bus import Bus, api
 from tenantry.bus.snapshot import CHUNK, Snapshot
 from tenantry.errors import NotFound, SetupError
-from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
+from tenantry.streams import AUDIT, DEAD, JOURNAL, SCHEDULES, TIMERS
 
 FORMAT = "tenantry-backup"
 VERSION = 1
@@ -109,7 +109,7 @@ async def stream_names(bus: Bus) -> list[str]:
         found += page.get("streams") or []
         if len(found) >= page["total"]:
             break
-    ours = {JOURNAL, DEAD, SCHEDULES, TIMERS}
+    ours = {JOURNAL, DEAD, SCHEDULES, TIMERS, AUDIT}
     return sorted(name for name in found if name in ours or name.startswith("KV_"))
 
 

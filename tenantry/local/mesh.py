@@ -212,6 +212,8 @@ def _worker(
     if options.text_logs:
         env.setdefault("TENANTRY_LOG_FORMAT", "text")
     command = (*OURSELVES, "run", *targets, "--url", url)
+    if name == "tenants":
+        command = (*command, "--server-log", str(state.logs / "nats-server.log"))
     return Spec(
         name=name,
         command=(*command, "--state", str(state.path), "--drain", f"{options.drain:g}"),

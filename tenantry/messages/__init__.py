@@ -35,6 +35,7 @@ from tenantry.messages.plans import (
 )
 from tenantry.messages.problems import Problem
 from tenantry.messages.replays import UNDER_WAY, Replay, ReplayState
+from tenantry.messages.security import SecurityEvent, SecurityKind
 from tenantry.messages.tallies import RateLevel, Tallies, TallyAsk, TenantTally
 from tenantry.messages.tenants import (
     CreateTenant,
@@ -94,6 +95,8 @@ __all__ = [
     "ResourceQuotaUpdated",
     "RevokeCredentials",
     "Seconds",
+    "SecurityEvent",
+    "SecurityKind",
     "SetOverride",
     "SetPlan",
     "SuspendTenant",

@@ -17,6 +17,10 @@ OWN_INBOX = "_MESH.{{subject()}}.>"
 ANY_MESH_INBOX = "_MESH.*.>"
 TENANT_INBOX = "_INBOX.*.>"
 SERVICES = "$SRV.>"
+AUDIT = "audit.*.*"
+LOGINS_REFUSED = "$SYS.SERVER.*.CLIENT.AUTH.ERR"
+"""Where the servers tell of refused logins, in the account SYS."""
+
 DISCONNECTS = "platform.disconnects"
 """Where MESH sees the server's DISCONNECT events of its own clients."""
 
@@ -75,6 +79,7 @@ _ROUTER = Template(
         allow=(
             "request.*.*.*",
             "tenant.*.*.*",
+            AUDIT,
             TENANT_INBOX,
             ANY_MESH_INBOX,
             SERVICES,
@@ -106,6 +111,7 @@ _SERVICE = Template(
             "dead.*.*.*",
             "schedule.*.*.*",
             "timer.*.*.*",
+            AUDIT,
             TENANT_INBOX,
             ANY_MESH_INBOX,
             SERVICES,
@@ -145,7 +151,12 @@ SYSTEM = Template(
         )
     ),
     sub=Permission(
-        allow=(OWN_INBOX, "$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT"),
+        allow=(
+            OWN_INBOX,
+            "$SYS.ACCOUNT.*.CONNECT",
+            "$SYS.ACCOUNT.*.DISCONNECT",
+            LOGINS_REFUSED,
+        ),
     ),
 )
 """The control plane in the account SYS: who may come in, and who is there."""

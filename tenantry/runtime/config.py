@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from tenantry.errors import SetupError
-from tenantry.streams import DeadLimits, JournalLimits, ScheduleLimits
+from tenantry.streams import AuditLimits, DeadLimits, JournalLimits, ScheduleLimits
 
 FILE = "mesh.toml"
 
@@ -37,6 +37,12 @@ replicas = 1              # copies in a cluster: 1, 3 or 5
 [schedules]
 max_bytes = 1073741824    # bytes on disk; when it is full, no more are taken; -1: no limit
 replicas = 1              # copies in a cluster: 1, 3 or 5
+
+# Refusals that look like attacks (`tenantry audit`).
+[audit]
+max_bytes = 268435456     # bytes on disk; when it is full the oldest goes; -1: no limit
+max_age = 7776000         # oldest one, seconds: 90 days; 0: no limit
+replicas = 1              # copies in a cluster: 1, 3 or 5
 """
 
 
@@ -47,6 +53,7 @@ class MeshConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     journal: JournalLimits = JournalLimits()
     dead: DeadLimits = DeadLimits()
     schedules: ScheduleLimits = ScheduleLimits()
+    audit: AuditLimits = AuditLimits()
 
 
 def load(path: Path) -> MeshConfig:

@@ -9,6 +9,7 @@ from tenantry.bus import Bus
 from tenantry.context.context import Context
 from tenantry.context.state import State
 from tenantry.errors import DeadlineExceeded, from_inside
+from tenantry.runtime.audit import Audit
 from tenantry.runtime.outbox import Renewer
 from tenantry.subjects import Address
 from tenantry.wire import headers, problem, trace
@@ -19,13 +20,24 @@ _DEFAULT_TIMEOUT = 10.0
 class WorkerMesh:
     """Implements :class:`tenantry.context.context.Mesh` on a bus."""
 
-    def __init__(self, bus: Bus, renewer: Renewer) -> None:
+    def __init__(self, bus: Bus, renewer: Renewer, audit: Audit) -> None:
+        self._audit = audit
         self._bus = bus
         self._renewer = renewer
 
     def state(self, context: Context) -> State:
         """The state of the context's service for its tenant."""
         return State(self._bus, context.tenant, context.service, context.turn, context.check)
+
+    def crossed(self, context: Context, other: Context) -> None:
+        """A handler of the tenant `other` has used what it kept of another tenant's message."""
+        self._audit.refused(
+            "crossed_context",
+            tenant=other.tenant,
+            victim=context.tenant,
+            subject=f"{other.service}.{other.action}",
+            why="a context of another tenant's message was used after its end",
+        )
 
     async def request(
         self, context: Context, to: Address, body: bytes, timeout: float | None

@@ -25,6 +25,8 @@ class WorkerOptions:
     drain: float = DRAIN
     redis: str | None = None
     """The URL of the Redis or Valkey that routers share; without it each keeps to its part."""
+    server_log: Path | None = None
+    """The log of a nats-server on this machine, where the tenants worker finds violations."""
 
     def operator_home(self) -> OperatorHome:
         """The operator's directory; raises :class:`SetupError` where none was given."""

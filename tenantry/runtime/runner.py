@@ -27,6 +27,7 @@ from tenantry.errors import (
     Rejection,
     Unavailable,
 )
+from tenantry.runtime.audit import Audit, Details
 from tenantry.runtime.outbox import Outbox
 from tenantry.runtime.stats import Stats
 from tenantry.service.handler import Handler
@@ -39,8 +40,11 @@ log = structlog.get_logger("tenantry.dispatch")
 class Runner:
     """Runs the handlers of one service in one instance."""
 
-    def __init__(self, service: Service, ring: KeyRing, mesh: Mesh, outbox: Outbox) -> None:
+    def __init__(
+        self, service: Service, ring: KeyRing, mesh: Mesh, outbox: Outbox, audit: Audit
+    ) -> None:
         self.service = service
+        self._audit = audit
         self.mesh = mesh
         self.outbox = outbox
         self.stats = Stats()
@@ -74,6 +78,7 @@ class Runner:
                 trace_id=hop.trace_id,
                 why=rejection.message,
             )
+            self._suspect(address, token, at, rejection, stored="seq" in more)
             raise
         context = Context(
             self.mesh,
@@ -87,6 +92,24 @@ class Runner:
         )
         context.enter()
         return context
+
+    def _suspect(
+        self, address: subjects.Address, token: str, at: float, why: BadContext, *, stored: bool
+    ) -> None:
+        """Inside the mesh every message has a good context: one that has not was made by hand."""
+        owner = self._ring.owner(token)
+        subject = subjects.journal(address) if stored else subjects.request(address)
+        details: Details = {"victim": address.tenant, "subject": subject, "why": why.message}
+        if owner and owner != address.tenant:
+            self._audit.refused("foreign_context", **details | {"tenant": owner})
+            return
+        fields = {headers.CONTEXT: token}
+        # A key may be younger here than at the signer.
+        self._audit.refused(
+            "bad_context",
+            holds=lambda: self.claims(address.tenant, fields, at) is None,
+            **details,
+        )
 
     async def run(
         self, handler: Handler, context: Context | None, body: Any, budget: float, trace_id: str

@@ -20,6 +20,7 @@ from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
 from tenantry.runtime import lanes, registry
 from tenantry.runtime.attempts import Attempts
+from tenantry.runtime.audit import Audit
 from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.keys import KeyTable
 from tenantry.runtime.members import Heartbeat, Members
@@ -114,7 +115,14 @@ class ServiceRun:
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
         self._cursors = rows.cursors(bus, service.name)
         self._replays = rows.replays(bus, service.name)
-        self.runner = Runner(service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer))
+        self._audit = Audit(bus, service.name, instance)
+        self.runner = Runner(
+            service,
+            keys.ring,
+            WorkerMesh(bus, renewer, self._audit),
+            Outbox(bus, renewer),
+            self._audit,
+        )
         self.slots = Slots(service, self.runner.stats)
         self._requests = Requests(bus, self.runner, self.slots, self._cursors)
         self._bus = bus
@@ -145,6 +153,7 @@ class ServiceRun:
             for alive in living:  # else this one would take all lanes, until it hears the others
                 self._members.hear(alive)
         self._members.hear(self.alive)
+        await self._audit.start()
         await self._discovery.start()
         if not self.service.platform:
             await self._telling.start()
@@ -175,6 +184,7 @@ class ServiceRun:
             self._lanes.stop(deadline),
         )
         await self._requests.drain(deadline)
+        await self._audit.stop()
         await self._members.stop()
         await self._cursors.stop()
         await self._replays.stop()

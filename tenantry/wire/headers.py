@@ -73,6 +73,19 @@ _REFUSED = frozenset(
 )
 
 
+_FORGED = ("tenant-", "nats-request-info", "nats-trace-", "nats-rollup", "nats-schedule")
+_TIMEOUT = TIMEOUT.lower()
+
+
+def is_forged(headers: Mapping[str, str]) -> bool:
+    """Whether a tenant's program has set what only the mesh sets, or what steers nats-server.
+
+    What a NATS client sets by itself, as `Nats-Msg-Id` and `Nats-Expected-…`, is none of that.
+    """
+    names = map(str.lower, headers)
+    return any(name.startswith(_FORGED) and name != _TIMEOUT for name in names)
+
+
 def from_outside(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a tenant's program that may enter the mesh.
 

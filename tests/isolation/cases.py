@@ -113,6 +113,13 @@ CASES = {
     77: "a handler that changes its context",
     78: "a body or a credential in logs, spans or metrics",
     79: "a handler that ends its task oddly, then the next message",
+    # What becomes an audit event
+    90: "credentials that are signed, of a tenant without a record",
+    91: "a made-up context on a request inside the mesh",
+    92: "a made-up context in the journal",
+    93: "a renewal of another message's context",
+    94: "what nats-server does not permit, tried unseen",
+    95: "a client's name that looks like a line of the server's log",
 }
 """Number and what is tried. Further cases get the next numbers."""
 

@@ -14,6 +14,7 @@ from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.messages import SHIPPED_PLANS, Plan, Tenant
 from tenantry.runtime.config import MeshConfig
 from tenantry.streams import (
+    AUDIT,
     BUCKETS,
     DEAD,
     JOURNAL,
@@ -42,7 +43,7 @@ def tenant(**fields: Any) -> Tenant:
 
 
 async def test_all_that_the_mesh_keeps_is_set_up(bus: Bus, store: TenantStore) -> None:
-    for name in (JOURNAL, DEAD, SCHEDULES, TIMERS, *(f"KV_{bucket}" for bucket in BUCKETS)):
+    for name in (JOURNAL, DEAD, SCHEDULES, TIMERS, AUDIT, *(f"KV_{bucket}" for bucket in BUCKETS)):
         assert (await js.api(bus, f"STREAM.INFO.{name}"))["config"]["name"] == name
 
 

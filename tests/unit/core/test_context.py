@@ -20,6 +20,7 @@ from tenantry.context.event import Event
 from tenantry.context.state import State
 from tenantry.context.token import Claims
 from tenantry.errors import BadMessage, BadSubject, DeclarationError
+from tenantry.runtime.audit import Audit
 from tenantry.runtime.mesh import WorkerMesh
 from tenantry.runtime.outbox import Renewer
 from tenantry.subjects import Address
@@ -52,7 +53,7 @@ def context(
     claims = Claims(
         tenant=tenant, plan="standard", principal="edge", roles=("r",), issued=0.0, expires=300.0
     )
-    mesh = WorkerMesh(BUS, Renewer(BUS))
+    mesh = WorkerMesh(BUS, Renewer(BUS), Audit(BUS, service, "1"))
     return Context(
         mesh,
         claims,

@@ -9,7 +9,7 @@ import pytest
 from tenantry.errors import SetupError
 from tenantry.runtime import config
 from tenantry.runtime.config import MeshConfig
-from tenantry.streams import DeadLimits, JournalLimits, ScheduleLimits
+from tenantry.streams import AuditLimits, DeadLimits, JournalLimits, ScheduleLimits
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_the_template_says_the_defaults(file: Path) -> None:
 
 def test_the_template_names_every_field() -> None:
     tables = {"journal": JournalLimits, "dead": DeadLimits, "schedules": ScheduleLimits}
+    tables |= {"audit": AuditLimits}
     fields = {*MeshConfig.__struct_fields__} - tables.keys()
     assert all(f"\n{field} = " in config.TEMPLATE for field in fields)
     for name, limits in tables.items():

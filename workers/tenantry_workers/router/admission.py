@@ -53,6 +53,8 @@ class Forward(NamedTuple):
 
     subject: str
     headers: dict[str, str]
+    forged: bool = False
+    """Whether it had headers that only the mesh sets; they are gone."""
 
 
 class Ignored(Exception):
@@ -264,6 +266,7 @@ class Admission:
         if headers:
             _check_headers(headers)
         inside = names.from_outside(headers) if headers else {}
+        forged = len(inside) < len(headers) and names.is_forged(headers)
         inside[names.CONTEXT] = self._contexts.token(tenant, plan, low=limited.low)
         trace.inject(inside)
         if headers and (msg_id := names.find(headers, names.MSG_ID)):
@@ -278,14 +281,14 @@ class Admission:
             if plan.journal_bytes:
                 stored = f"journal.00.{tenant}.{name}"
                 self._volumes.take(tenant, plan, stored_size(stored, inside, size))
-            return Forward(f"tenant.{tenant}.{name}", inside)
+            return Forward(f"tenant.{tenant}.{name}", inside, forged)
         limit = min(action.timeout, plan.timeout)
         if headers and (asked := names.find(headers, names.TIMEOUT)):
             limit = min(limit, _seconds(asked))
         if limited.verdict is not None and limited.verdict.tightest is not None:
             inside |= standing_fields(limited.verdict.tightest)
         inside[names.DEADLINE] = str(int((time.time() + limit) * 1000))
-        return Forward(f"request.{tenant}.{name}", inside)
+        return Forward(f"request.{tenant}.{name}", inside, forged)
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from tenantry.bus import Bus
 from tenantry.context.token import KeyRing, Minter, terms
 from tenantry.errors import BadContext, TenantUnknown
 from tenantry.messages import RenewContext, RenewedContext
+from tenantry.runtime.audit import Audit
 from tenantry.streams import JOURNAL
 from tenantry.subjects import parse_stored
 from tenantry.wire import headers as names
@@ -30,11 +31,13 @@ class Renewal:
         ring: KeyRing,
         minter: Minter,
         directory: Directory,
+        audit: Audit,
     ) -> None:
         self._bus = bus
         self._ring = ring
         self._minter = minter
         self._directory = directory
+        self._audit = audit
 
     async def renew(self, ask: RenewContext) -> RenewedContext:
         """Mint for the tenant of journal message `ask.seq`; raises :class:`BadContext`.
@@ -44,6 +47,8 @@ class Renewal:
         answer = await self._bus.call(f"$JS.API.DIRECT.GET.{JOURNAL}", encode({"seq": ask.seq}))
         found: dict[Any, str] = answer.headers or {}
         if found.get(names.CONTEXT) != ask.token or "Nats-Subject" not in found:
+            if "Nats-Subject" in found:  # else it is gone meanwhile, as everything goes once
+                self._suspect(ask, parse_stored(found["Nats-Subject"]).tenant)
             raise BadContext("the journal holds no such context at this sequence")
         address = parse_stored(found["Nats-Subject"])
         stored = dt.datetime.fromisoformat(found["Nats-Time-Stamp"])
@@ -61,4 +66,14 @@ class Renewal:
                 cell=claims.cell,
                 **terms(plan or claims),
             )
+        )
+
+    def _suspect(self, ask: RenewContext, tenant: str) -> None:
+        owner = self._ring.owner(ask.token)
+        self._audit.refused(
+            "bad_renewal",
+            tenant=owner,
+            victim=tenant if tenant != owner else "",
+            subject="platform.router.renew_context",
+            why="the journal has another context at this sequence",
         )

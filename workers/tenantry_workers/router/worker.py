@@ -20,6 +20,7 @@ from tenantry.context.token import Minter
 from tenantry.errors import RateLimited, Rejection, SetupError
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, publish_key
+from tenantry.runtime.audit import Audit
 from tenantry.runtime.tallies import TallyBook
 from tenantry.runtime.telling import Telling
 from tenantry.service.service import Service
@@ -38,6 +39,7 @@ from tenantry_workers.router.metrics import RouterMetrics
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.quotas import Quotas
 from tenantry_workers.router.renewal import Renewal
+from tenantry_workers.router.suspicion import Suspicion
 from tenantry_workers.router.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -89,11 +91,14 @@ class RouterWorker:
             await volumes.start()
             stack.push_async_callback(volumes.stop)
             admission = Admission(directory, limiter, contexts, quotas, volumes)
-            routing = Routing(bus, admission, limiter, quotas)
+            audit = Audit(bus, "router", self.instance)
+            await audit.start()
+            stack.push_async_callback(audit.stop)
+            routing = Routing(bus, admission, limiter, quotas, Suspicion(audit, directory))
             stack.push_async_callback(routing.stop)
             control = ServiceRun(
                 bus,
-                _control(Renewal(bus, keys.ring, minter, directory)),
+                _control(Renewal(bus, keys.ring, minter, directory, audit)),
                 keys,
                 self.instance,
                 about=lambda: {"plans": str(directory.plans.revision)},
@@ -150,12 +155,20 @@ class Routing:
     Only what the limiter can't tell at once is put aside, so that it holds up nobody else.
     """
 
-    def __init__(self, bus: Bus, admission: Admission, limiter: Limiter, quotas: Quotas) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        admission: Admission,
+        limiter: Limiter,
+        quotas: Quotas,
+        suspicion: Suspicion,
+    ) -> None:
         self.verdicts: Counter[str] = Counter()
         """How many messages met which verdict, since the start."""
         self.tallies = TallyBook()
         self._bus = bus
         self._admission = admission
+        self._suspicion = suspicion
         self._reported: Counter[str] = Counter()
         self._parking = Parking(limiter, quotas, self._finish)
         self._late: set[asyncio.Task[None]] = set()
@@ -196,12 +209,16 @@ class Routing:
                 self._send(admitted.subject, message.data, admitted.headers, message.reply)
             except Ignored:
                 self.verdicts["ignored"] += 1
+                self._suspicion.stranger(message)
             except Rejection as rejection:
+                self._suspicion.refused(message, rejection)
                 self.verdicts[rejection.code] += 1
                 self.tallies.refused(limited.tenant, rejection.code)
                 span.failed(rejection.code)
                 self._reject(message, rejection, span.trace.trace_id)
             else:
+                if admitted.forged:
+                    self._suspicion.forged(message)
                 self.verdicts["admitted"] += 1
                 self.tallies.admitted(limited.tenant)
 

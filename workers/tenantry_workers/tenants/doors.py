@@ -49,6 +49,8 @@ class Doors:
         self._home = home
         self._tenants = tenants
         self._plans = plans
+        self.signers: frozenset[str] = frozenset()
+        """The keys that tenants' credentials are signed with, as the server knows them."""
         self._pushed: Wanted | None = None
         self._asked = 0
         self._settled = 0
@@ -125,9 +127,10 @@ class Doors:
 
     async def _push(self, wanted: Wanted) -> None:
         jwt = self._home.edge_claims(wanted.revoked, wanted.scopes)
-        self._home.validate_edge(jwt)
+        account = self._home.validate_edge(jwt)
         answer = await self._system.call(_PUSH, jwt.encode())
         result = msgspec.json.decode(answer.data)
         if "error" in result:
             raise Unavailable(f"nats-server refuses the account: {result['error']}")
+        self.signers = frozenset(scoped.key for scoped in account.signing_keys)
         log.info("account in force", revoked=len(wanted.revoked), scopes=len(wanted.scopes))

@@ -12,6 +12,7 @@ from tenantry.runtime.config import MeshConfig
 from tenantry.streams import (
     BUCKETS,
     RESTORING,
+    audit_config,
     bucket_config,
     dead_config,
     journal_config,
@@ -32,6 +33,7 @@ async def provision(bus: Bus, config: MeshConfig) -> None:
     await ensure_stream(bus, dead_config(config.dead))
     await ensure_stream(bus, schedules_config(config.schedules, config.journal))
     await ensure_stream(bus, timers_config(config.schedules))
+    await ensure_stream(bus, audit_config(config.audit))
     plans = Bucket(bus, "plans", Plan)
     for plan in SHIPPED_PLANS:
         with contextlib.suppress(Conflict):  # an operator's own version of it stays

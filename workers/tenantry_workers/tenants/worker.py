@@ -13,11 +13,13 @@ from tenantry.bus import Bucket, Bus, Table
 from tenantry.context.token import Minter
 from tenantry.messages import Plan, Tenant
 from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, config, publish_key
+from tenantry.runtime.audit import Audit
 from tenantry.service.service import Service
 from tenantry_workers.tenants.connections import Connections
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
 from tenantry_workers.tenants.letters import DeadLetterEvents
+from tenantry_workers.tenants.logins import RefusedLogins
 from tenantry_workers.tenants.plans import PlanEvents
 from tenantry_workers.tenants.provision import provision
 from tenantry_workers.tenants.publisher import EventPublisher
@@ -25,6 +27,7 @@ from tenantry_workers.tenants.quotas import QuotaEvents
 from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
+from tenantry_workers.tenants.violations import Violations
 from tenantry_workers.tenants.volumes import VolumeCount
 
 log = structlog.get_logger("tenantry.tenants")
@@ -75,8 +78,12 @@ class TenantsWorker:
             )
             account = self._home.edge_public_key
             connections = Connections(system, account, publisher, tenants, plans)
+            audit = Audit(bus, "tenants", self.instance)
+            watch: list[RefusedLogins | Violations] = [RefusedLogins(system, audit, doors, tenants)]
+            if self._options.server_log is not None:
+                watch.append(Violations(self._options.server_log, audit, tenants))
             follow = (events, letters, limits, quotas, due, volumes, connections)
-            for part in (plans, tenants, keys, doors, *follow):
+            for part in (plans, tenants, keys, doors, *follow, audit, *watch):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)
