@@ -53,6 +53,7 @@ class Bus:
         patience: float = 30.0,
     ) -> None:
         self.name = name
+        self.creds = Path(creds) if creds is not None else None
         self._calls = Calls()
         self._subscriptions: list[Subscription] = []
         self._link = Link(

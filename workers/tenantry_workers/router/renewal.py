@@ -11,7 +11,7 @@ import datetime as dt
 from typing import Any
 
 from tenantry.bus import Bus
-from tenantry.context.token import KeyRing, Minter, terms
+from tenantry.context.token import KeyRing, Mints, terms
 from tenantry.errors import BadContext, TenantUnknown
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.streams import JOURNAL
@@ -28,7 +28,7 @@ class Renewal:
         self,
         bus: Bus,
         ring: KeyRing,
-        minter: Minter,
+        minter: Mints,
         directory: Directory,
     ) -> None:
         self._bus = bus

@@ -10,7 +10,7 @@ import tenantry
 from tenantry import subjects
 from tenantry.bus import Table
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import Minter, terms
+from tenantry.context.token import Mints, terms
 from tenantry.errors import BadMessage, Conflict
 from tenantry.messages import (
     EVENT_OF_CHANGE,
@@ -61,7 +61,7 @@ class TenantsService:
         doors: Doors,
         tenants: Table[Tenant],
         plans: Table[Plan],
-        minter: Minter,
+        minter: Mints,
     ) -> None:
         self._store = store
         self._home = home
