@@ -16,6 +16,7 @@ from tenantry.cli import (
     demo,
     erase,
     journal,
+    keys,
     mesh,
     messages,
     nats,
@@ -160,6 +161,7 @@ _command(
     "tenantry run tenants --home /etc/tenantry",
 )
 _commands(_RUN, nats.app)
+_commands(_RUN, keys.app)
 _command(
     _RUN,
     backup.backup,

@@ -87,6 +87,11 @@ def root_tag(public_key: str) -> str:
     return f"{_ROOT_TAG}{public_key.lower()}"  # tags are lower case
 
 
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags of a user of the mesh that are not about the root."""
+    return tuple(tag for tag in tags if not tag.startswith(_ROOT_TAG))
+
+
 def root_of(text: str) -> str | None:
     """The root of the context keys that credentials name, if any. Raises SetupError."""
     for tag in parse(text).user.tags:

@@ -186,16 +186,40 @@ class OperatorHome:
         if label is None:
             known = ", ".join(plant.ROLE_KEYS)
             raise SetupError(f"unknown role {role!r}", hint=f"one of {known}")
-        account = self.sys_public_key if role == "sys" else self.mesh_public_key
-        root = self.context_root if role != "sys" else ""
+        return self._issue(label, name, ())
+
+    def reissue(self, label: str, former: creds.Credentials) -> str:
+        """The same credentials with a new key pair, by the key that signs for the label now.
+
+        Raises SetupError.
+        """
+        tags = creds.own_tags(former.user.tags)
+        return self._issue(label, former.claims.name, tags, former.claims.exp)
+
+    def _issue(self, label: str, name: str, tags: tuple[str, ...], expires: int = 0) -> str:
+        account = self._accounts[plant.place_of(label)[0]].sub
+        if self.context_root and account == self.mesh_public_key:
+            tags = (*tags, creds.root_tag(self.context_root))
         user = KeyPair.generate(Kind.USER)
         jwt = claims.encode(
-            claims.User(issuer_account=account, tags=(creds.root_tag(root),) if root else ()),
+            claims.User(issuer_account=account, tags=tags),
             subject=user.public_key,
             signer=self._key(label),
             name=name,
+            expires=expires,
         )
         return creds.render(jwt, user)
+
+    def sign_account(self, name: str, account: claims.Account, issued: int) -> str:
+        """A JWT of the account sys, edge or mesh (`issued` in unix seconds). Raises SetupError."""
+        document = self._accounts[name]
+        return claims.encode(
+            account,
+            subject=document.sub,
+            signer=self._key(plant.OPERATOR_KEY),
+            name=document.name,
+            issued=issued,
+        )
 
     def tenant_jwt(
         self,
@@ -252,15 +276,10 @@ class OperatorHome:
             for name, subscriptions in sorted(scopes.items())
         )
         self._edge_issued = max(int(time.time()), self._edge_issued + 1)
-        return claims.encode(
-            msgspec.structs.replace(
-                edge, revocations=dict(revocations), signing_keys=(*edge.signing_keys, *keys)
-            ),
-            subject=self.edge_public_key,
-            signer=self._key(plant.OPERATOR_KEY),
-            name=self._accounts["edge"].name,
-            issued=self._edge_issued,
+        account = msgspec.structs.replace(
+            edge, revocations=dict(revocations), signing_keys=(*edge.signing_keys, *keys)
         )
+        return self.sign_account("edge", account, self._edge_issued)
 
     def validate_edge(self, jwt: str) -> claims.Account:
         """What a JWT says of EDGE, if our operator signed it; else SetupError."""

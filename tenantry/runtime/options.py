@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tenantry.errors import SetupError
 from tenantry.operator import OperatorHome
+from tenantry.operator.generations import require_current
 from tenantry.runtime.worker import DRAIN
 from tenantry.service.service import Service
 
@@ -27,13 +28,13 @@ class WorkerOptions:
     """The URL of the Redis or Valkey that routers share; without it each keeps to its part."""
 
     def operator_home(self) -> OperatorHome:
-        """The operator's directory; raises :class:`SetupError` where none was given."""
+        """The operator's directory; raises :class:`SetupError` for none, or an old one."""
         if self.home is None:
             raise SetupError(
                 "this worker needs the operator's directory",
                 hint="give --home DIR, as `tenantry nats init DIR` made it",
             )
-        return OperatorHome.load(self.home)
+        return require_current(OperatorHome.load(self.home))
 
 
 class Runnable(Protocol):

@@ -20,11 +20,10 @@ from tenantry.bus import Bus, Message, Subscription, Table
 from tenantry.errors import Rejection, SetupError, TenantryError, Unavailable
 from tenantry.messages import Plan, Tenant
 from tenantry.operator import OperatorHome
+from tenantry.operator.generations import NUDGE
 from tenantry.plans import in_force, subscriptions_of
 
 _PUSH = "$SYS.REQ.CLAIMS.UPDATE"
-NUDGE = "platform.signing_keys"
-"""Tells every replica that the operator's directory has changed."""
 _RETRY = 1.0
 _TICK = 10.0
 """An override that ends changes no record: seconds between looks."""
