@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from benchmarks.echo import Echo
-from tenantry.context.token import Claims, KeyRing, Minter
+from tenantry.context.token import Claims, KeyRing, Minter, Trusted
 from tenantry.wire import headers
 
 KID = "bench"
@@ -38,7 +38,7 @@ VARIANTS = {
 def ring(seed: bytes) -> KeyRing:
     """What verifies the contexts that are signed with this seed's key."""
     keys = KeyRing()
-    keys.replace({KID: (Minter(KID, seed).public_key, None)})
+    keys.replace({KID: Trusted(Minter(KID, seed).public_key)})
     return keys
 
 

@@ -17,9 +17,10 @@ from typing import Literal
 import msgspec
 
 from tenantry import subjects
-from tenantry.bus import Bucket, Bus, Table, api, store
+from tenantry.bus import Bucket, Bus, api, store
 from tenantry.bus.scan import scan
-from tenantry.context.token import Claims, KeyRing
+from tenantry.context.token import Claims
+from tenantry.context.verify_keys import VerifyKeys
 from tenantry.control import Control
 from tenantry.errors import (
     BadContext,
@@ -33,7 +34,7 @@ from tenantry.errors import (
     TooLarge,
 )
 from tenantry.letters import UNREADABLE, Letter, Letters
-from tenantry.messages import Redrive, VerifyKey
+from tenantry.messages import Redrive
 from tenantry.streams import JOURNAL
 from tenantry.wire import headers as names
 
@@ -77,8 +78,8 @@ class Redriver:
         self._letters = Letters(bus)
         self._control = Control(bus)
         self._marks = Bucket(bus, _BUCKET, Redrive)
-        self._keys = Table(Bucket(bus, "keys", VerifyKey), changed=self._changed)
-        self._ring = KeyRing()
+        self._keys = VerifyKeys(bus)
+        self._ring = self._keys.ring
         self._tokens: dict[tuple[str, str, tuple[str, ...]], tuple[str, float]] = {}
         self._since = 0
 
@@ -216,6 +217,3 @@ class Redriver:
             token = await self._control.issue_context(tenant, principal=principal, roles=roles)
             kept = self._tokens[key] = token, now + _FRESH
         return kept[0]
-
-    def _changed(self, _name: str, _key: VerifyKey | None) -> None:
-        self._ring.replace({key.kid: (key.key, key.retired) for key in self._keys.rows.values()})

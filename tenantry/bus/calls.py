@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from tenantry.bus.message import Message
 from tenantry.errors import NotAllowed, Rejection, Unavailable
+
+_POLL = 0.1
 
 Settle = Callable[[Message | Rejection], None]
 
@@ -26,6 +29,12 @@ class Calls:
         token = str(self._count)
         self._open[token] = (subject, settle)
         return token
+
+    async def idle(self) -> None:
+        """Return when nobody waits any more who waits now."""
+        now = set(self._open)
+        while now & self._open.keys():  # noqa: ASYNC110  (rare, and each has its own timeout)
+            await asyncio.sleep(_POLL)
 
     def drop(self, token: str) -> None:
         """Nobody waits any more."""

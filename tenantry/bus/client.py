@@ -15,6 +15,9 @@ from nats.aio.subscription import Subscription
 from tenantry.bus.message import Message
 from tenantry.bus.protocol import Splitter, publication
 
+INBOXES = ("_INBOX.", "_MESH.")
+"""What answers come to begins with one of these, and nothing else does."""
+
 _CHOKED = 1 << 22
 """Bytes sent and not yet taken in by the server from which on nothing more is taken in here."""
 
@@ -194,6 +197,12 @@ class NatsClient(Client):
             await asyncio.wait({self._draining})
 
     # --- life ----------------------------------------------------------------------------------
+
+    async def withdraw(self) -> None:
+        """Take nothing more but answers, and handle what has come."""
+        for laid in list(self._subs.values()):
+            if not laid.subject.startswith(INBOXES):
+                await laid.drain()  # type: ignore[no-untyped-call]
 
     def when_deaf(self, tell: Callable[[], None]) -> None:
         """Call `tell` when reading ends, for whatever reason."""

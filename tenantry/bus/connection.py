@@ -54,6 +54,7 @@ class Bus:
         patience: float = 30.0,
     ) -> None:
         self.name = name
+        self.creds = Path(creds) if creds is not None else None
         self._calls = Calls()
         self._subscriptions: list[Subscription] = []
         self._link = Link(
@@ -64,7 +65,10 @@ class Bus:
             lay=self._lay,
             lost=self._calls.fail,
             denied=self._calls.denied,
+            idle=self._calls.idle,
         )
+        self._own_inbox = ""
+        """The prefix that the credentials allow, where it is to follow them."""
         self.inbox = f"{inbox}.{secrets.token_hex(8)}"
 
     # --- connection ----------------------------------------------------------------------------
@@ -86,9 +90,10 @@ class Bus:
         """
         urls = [servers] if isinstance(servers, str) else list(servers)
         urls = [url.strip() for entry in urls for url in entry.split(",") if url.strip()]
-        if inbox is None:
-            inbox = _inbox_of(Path(creds)) if creds else "_INBOX"
-        bus = cls(urls, creds=creds, name=name, inbox=inbox, patience=patience)
+        own = _inbox_of(Path(creds)) if creds and inbox is None else ""
+        prefix = own or inbox or "_INBOX"
+        bus = cls(urls, creds=creds, name=name, inbox=prefix, patience=patience)
+        bus._own_inbox = own
         try:
             await bus._link.connect()
             await bus.listen(f"{bus.inbox}.*", bus._calls.answered)
@@ -368,7 +373,25 @@ class Bus:
         """Do this on the connection of now, or leave it when that is lost: it might never end."""
         await self._link.unless_lost(work)
 
+    @property
+    def renewals(self) -> int:
+        """How often it went over to another connection by itself; the connection's name ends so."""
+        return self._link.renewals
+
+    async def renew(self) -> None:
+        """Go over to the credentials that the file holds now, without missing anything.
+
+        That happens by itself about a second after the file has changed. Raises
+        :class:`ConnectionFailed`: then it goes on with those of before.
+        """
+        await self._link.renew()
+
     async def _lay(self, client: NatsClient) -> None:
+        if self._own_inbox and self.creds is not None:
+            own = _inbox_of(self.creds)
+            if own != self._own_inbox or self._link.connected:
+                # An inbox on two connections at once would have all its messages twice.
+                self._own_inbox, self.inbox = own, f"{own}.{secrets.token_hex(8)}"
         for subscription in list(self._subscriptions):
             await subscription.lay(client)
 

@@ -21,7 +21,13 @@ import structlog
 
 from tenantry import tasks
 from tenantry.bus.client import NatsClient, reason
-from tenantry.errors import ConnectionFailed, NotAllowed, Rejection, Unavailable
+from tenantry.errors import (
+    ConnectionFailed,
+    NotAllowed,
+    Rejection,
+    TenantryError,
+    Unavailable,
+)
 from tenantry.operator import creds as creds_files
 
 _DENIED = re.compile(
@@ -29,6 +35,12 @@ _DENIED = re.compile(
 )
 _MAX_BACKOFF = 2.0
 _CONNECT = 8.0
+_LOOK = 1.0
+"""Seconds between looks at the credentials file."""
+_LOOK_AGAIN = 5.0
+_LINGER = 2.0
+"""Seconds that a connection which was replaced stays at least: longer than any pull."""
+_LINGER_MOST = 30.0
 _LOST = (nats.errors.UnexpectedEOF, OSError)
 
 log = structlog.get_logger("tenantry.bus")
@@ -39,7 +51,8 @@ class Link:
 
     `lay` lays subscriptions on each new client, before anybody else has it; `lost` is told why
     nothing under way will be answered any more; `denied` is told what (publish, subscription) the
-    credentials do not allow, and to which subject.
+    credentials do not allow, and to which subject; `idle` returns when nothing is under way that
+    was when it was called.
     """
 
     def __init__(
@@ -52,10 +65,12 @@ class Link:
         lay: Callable[[NatsClient], Awaitable[None]],
         lost: Callable[[Rejection], None],
         denied: Callable[[str, str], None],
+        idle: Callable[[], Awaitable[None]],
     ) -> None:
         self._servers = list(servers)
         self._creds = creds
         self._name = name
+        self.renewals = 0
         self._patience = patience
         self._lay = lay
         self._tell_lost = lost
@@ -69,6 +84,12 @@ class Link:
         self._trouble: Exception | None = None
         self._closing_deaf: asyncio.Task[None] | None = None
         self._refused = False
+        self._connecting = asyncio.Lock()
+        self._idle = idle
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self._read: tuple[tuple[int, int], str] = (0, 0), ""
+        """The credentials that were read last, and what their file looked like."""
 
     # --- the client of now ---------------------------------------------------------------------
 
@@ -133,22 +154,30 @@ class Link:
 
     async def connect(self) -> None:
         """One round over the servers; raises :class:`ConnectionFailed` when none will do."""
+        async with self._connecting:
+            if self._client is not None:
+                return
+            self._client = await self._round(self.renewals)
+            self._lost = asyncio.Event()
+            self._ready.set()
+        if self._creds and self._watching is None:
+            self._watching = asyncio.create_task(self._watch_credentials())
+
+    async def _round(self, number: int) -> NatsClient:
         failures = []
         for url in random.sample(self._servers, len(self._servers)):
-            client = NatsClient()
+            client, made = NatsClient(), False
             try:
                 async with asyncio.timeout(_CONNECT):
-                    await self._open(client, url)
+                    await self._open(client, url, number)
                 if client.is_connected:
-                    self._client = client
-                    self._lost = asyncio.Event()
-                    self._ready.set()
-                    return
+                    made = True
+                    return client
                 failures.append(f"{url}: closed at once")
             except Exception as error:  # noqa: BLE001  (nats-py lets through what it meets)
                 failures.append(f"{url}: {reason(self._trouble or error)}")
             finally:
-                if self._client is not client:
+                if not made:
                     with contextlib.suppress(Exception):
                         await client.close()
         raise ConnectionFailed(
@@ -156,13 +185,69 @@ class Link:
             hint="check the URL and the credentials, and that the server is up",
         )
 
-    async def _open(self, client: NatsClient, url: str) -> None:
+    # --- other credentials ---------------------------------------------------------------------
+
+    async def renew(self) -> None:
+        """Go over to a connection with what the credentials file holds now; nothing is missed.
+
+        The one of before hears what is still under way to it, then it is closed. Raises
+        :class:`ConnectionFailed` where there is no other one: then it stays.
+        """
+        async with self._connecting:
+            old = self._client
+            client = await self._round(self.renewals + 1)
+            self.renewals += 1
+            if old is not None:
+                with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
+                    await old.flush()  # what it has sent comes before what the other sends
+            if self._client is None:  # lost meanwhile
+                self._lost = asyncio.Event()
+            self._client = client
+            self._ready.set()
+        log.info("credentials renewed", name=self._name)
+        if old is not None:
+            leaving = asyncio.create_task(self._leave(old))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, old: NatsClient) -> None:
+        try:
+            await old.withdraw()
+            await asyncio.sleep(_LINGER)
+            async with asyncio.timeout(_LINGER_MOST):
+                await self._idle()
+        except (TimeoutError, nats.errors.Error, OSError):
+            pass  # it had its time
+        finally:
+            with contextlib.suppress(Exception):
+                await old.close()
+
+    async def _watch_credentials(self) -> None:
+        """A new file, from whoever has rotated a key, needs no restart."""
+        path, pause = Path(self._creds or ""), _LOOK
+        while True:
+            await asyncio.sleep(pause)
+            pause = _LOOK
+            try:
+                if self._client is None or _stamp(path) == self._read[0]:
+                    continue
+                if creds_files.load(path) == self._read[1]:
+                    self._read = _stamp(path), self._read[1]
+                    continue
+                await self.renew()
+            except (TenantryError, OSError) as error:
+                log.warning("new credentials not taken", name=self._name, why=str(error))
+                pause = _LOOK_AGAIN
+
+    async def _open(self, client: NatsClient, url: str, number: int) -> None:
         self._trouble = None
         if self._creds:
-            creds_files.parse(creds_files.load(Path(self._creds)))  # says better what is wrong
+            path = Path(self._creds)
+            self._read = _stamp(path), creds_files.load(path)
+            creds_files.parse(self._read[1])  # says better what is wrong
         await client.connect(
             url,
-            name=self._name,
+            name=f"{self._name}~{number}" if number else self._name,
             user_credentials=str(self._creds) if self._creds else None,
             allow_reconnect=False,
             # 1 and 0: a port that refuses is tried twice at once, not for two minutes.
@@ -247,11 +332,15 @@ class Link:
         """Send what is pending and close; whoever waits for a client learns that none will come."""
         self._closing = True
         self._ready.set()
-        if self._healing is not None:
-            await tasks.end(self._healing)
+        await tasks.end(self._watching, self._healing, *self._leaving)
         await self.flush()
         client = self._client
         if client is not None:
             await client.close()
         self._client = None
         self._tell_lost(Unavailable("the connection to NATS is closed"))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ino

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from tenantry import tasks
+from tenantry.bus.client import INBOXES
 from tenantry.bus.connection import Bus, Message, Subscription
 
 EXPIRES = 1.5
@@ -57,7 +58,7 @@ class Pull:
         self._served = 0.0
         self._count = 0
         self._loop = asyncio.get_running_loop()
-        self._reply = f"{bus.inbox}.pull.{consumer}"
+        self._consumer = consumer
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
         self._forget: Callable[[], None] = lambda: None
@@ -70,6 +71,10 @@ class Pull:
         self._subscription = await self._bus.listen(f"{self._reply}.*", self._on_message)
         self._forget = self._bus.on_reconnect(self._reset)
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def _reply(self) -> str:
+        return f"{self._bus.inbox}.pull.{self._consumer}"
 
     @property
     def pin(self) -> str:
@@ -155,7 +160,7 @@ class Pull:
 
     def _on_message(self, message: Message) -> None:
         headers = message.headers or {}
-        if "Status" in headers and message.subject.startswith(self._reply):
+        if "Status" in headers and message.subject.startswith(INBOXES):
             self._on_status(message.subject.rpartition(".")[2], headers)
             return
         if pin := headers.get("Nats-Pin-Id"):

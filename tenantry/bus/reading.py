@@ -74,7 +74,6 @@ class _Reader:
         self._ahead = ahead
         self._headers_only = headers_only
         self._name = f"read-{secrets.token_hex(8)}"
-        self._reply = f"{bus.inbox}.read.{self._name}"
         self._came: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._expected = 0
@@ -82,6 +81,10 @@ class _Reader:
         self._broken = ""
         self._dry = False
         """Whether a pull has ended without all that it asked for."""
+
+    @property
+    def _reply(self) -> str:
+        return f"{self._bus.inbox}.read.{self._name}"
 
     async def run(self, first: int) -> AsyncGenerator[StoredMessage, None]:
         """Read to the end; raises :class:`Unavailable` where it must be begun anew."""

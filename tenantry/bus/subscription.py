@@ -21,6 +21,8 @@ log = structlog.get_logger("tenantry.bus")
 class Owner(Protocol):
     """What a subscription needs of the bus that lays it."""
 
+    inbox: str
+
     def forget(self, subscription: Subscription) -> None:
         """Do not lay it again."""
         ...
@@ -41,13 +43,22 @@ class Subscription:
         callback: Callback | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self.subject = subject
+        self._subject = subject
+        self._of_inbox = subject.startswith(f"{bus.inbox}.")
+        """Whether it moves with the inbox, which other credentials may change."""
+        if self._of_inbox:
+            self._subject = subject.removeprefix(bus.inbox)
         self.queue = queue
         self._bus = bus
         self._callback = callback
         self._listener = listener
         self._laid: NatsSubscription | None = None
         self._stopped = False
+
+    @property
+    def subject(self) -> str:
+        """What is subscribed to."""
+        return f"{self._bus.inbox}{self._subject}" if self._of_inbox else self._subject
 
     async def lay(self, client: NatsClient) -> None:
         """Subscribe on this client, unless it was stopped meanwhile."""

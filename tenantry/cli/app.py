@@ -17,6 +17,7 @@ from tenantry.cli import (
     demo,
     erase,
     journal,
+    keys,
     mesh,
     messages,
     nats,
@@ -169,6 +170,7 @@ _command(
     "tenantry run tenants --home /etc/tenantry",
 )
 _commands(_RUN, nats.app)
+_commands(_RUN, keys.app)
 _command(
     _RUN,
     backup.backup,

@@ -11,7 +11,7 @@ import base64
 import time
 from collections.abc import Mapping
 from itertools import islice, takewhile
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 import msgspec
 from nacl.exceptions import BadSignatureError
@@ -76,6 +76,22 @@ class Minted(TypedDict, total=False):
     concurrency: int
 
 
+class Options(Minted, total=False):
+    """What :meth:`Minter.mint` may be told besides."""
+
+    roles: tuple[str, ...]
+    cell: str
+    now: float | None
+
+
+class Mints(Protocol):
+    """Signs contexts: with one key, or with the one of the moment."""
+
+    @property
+    def kid(self) -> str: ...
+    def mint(self, tenant: str, plan: str, principal: str, **options: Unpack[Options]) -> str: ...
+
+
 def terms(of: Terms | None) -> Minted:
     """What to mint with; nothing for a plan that is gone."""
     if of is None:
@@ -138,15 +154,28 @@ class Minter:
         return (signed + b"." + _b64(self._key.sign(signed).signature)).decode()
 
 
+class Trusted(NamedTuple):
+    """A key that contexts verify with; times are seconds since the epoch."""
+
+    key: str
+    """Its public half, base64url."""
+    retired: float | None = None
+    """What was issued later is refused."""
+    void: float | None = None
+    """What comes, or was stored, from then on is refused; None for a key that is not revoked."""
+
+
 class _Key(NamedTuple):
     verify: VerifyKey
     retired: float | None
+    void: float | None
 
 
 class KeyRing:
     """The keys that contexts verify with, by key id, and what they have verified.
 
-    `verify` is what every hop calls. A key that is retired still verifies what was issued before.
+    `verify` is what every hop calls. A key that is retired still verifies what was issued before,
+    one that is revoked at most what was stored before.
     """
 
     def __init__(self, *, size: int = _CACHE) -> None:
@@ -155,15 +184,15 @@ class KeyRing:
         self._size = size
         self._swept = time.monotonic()
 
-    def replace(self, keys: Mapping[str, tuple[str, float | None]]) -> list[str]:
-        """Take these keys (key id → public key in base64url, time retired) for the former ones.
+    def replace(self, keys: Mapping[str, Trusted]) -> list[str]:
+        """Take these keys, by key id, for the former ones.
 
         Returns the ids of those that are no keys; one of them must not keep the others out.
         """
         self._keys, bad = {}, []
-        for kid, (public, retired) in keys.items():
+        for kid, each in keys.items():
             try:
-                self._keys[kid] = _Key(VerifyKey(_unb64(public)), retired)
+                self._keys[kid] = _Key(VerifyKey(_unb64(each.key)), each.retired, each.void)
             except ValueError:
                 bad.append(kid)
         self._seen.clear()
@@ -181,8 +210,11 @@ class KeyRing:
             raise BadContext("the message carries no tenant context")
         claims = self._seen.get(token)
         if claims is None:
-            claims = self._check(token)
-            self._remember(token, claims)
+            claims, void = self._check(token)
+            if void is None:
+                self._remember(token, claims)
+            elif at >= void:
+                raise BadContext("the tenant context is signed by a revoked key")
         if claims.tenant != tenant:
             raise BadContext("the tenant context is not of the subject's tenant")
         if not claims.issued - SKEW <= at <= claims.expires + SKEW:
@@ -209,7 +241,8 @@ class KeyRing:
         for token in list(islice(self._seen, stale)):
             del self._seen[token]
 
-    def _check(self, token: str) -> Claims:
+    def _check(self, token: str) -> tuple[Claims, float | None]:
+        """What it says, and from when on its key is void."""
         if len(token) > _MAX:
             raise BadContext("the tenant context is too long")
         parts = token.encode("ascii", "replace").split(b".")
@@ -230,7 +263,7 @@ class KeyRing:
             raise BadContext("the tenant context has no weight")
         if key.retired is not None and claims.issued > key.retired:
             raise BadContext("the tenant context is signed by a retired key")
-        return claims
+        return claims, key.void
 
 
 def _b64(data: bytes) -> bytes:

@@ -18,6 +18,7 @@ from tenantry.local import processes, server, valkey
 from tenantry.local.child import Spec
 from tenantry.local.state import StateFolder
 from tenantry.operator import OperatorHome, ServerOptions, files
+from tenantry.operator.generations import require_current
 from tenantry.runtime import config
 
 HOST = "127.0.0.1"
@@ -112,7 +113,7 @@ def prepare(state: StateFolder, options: MeshOptions) -> tuple[str, list[list[Sp
             ),
             journal_bytes=_journal_bytes(state.path),
         )
-    OperatorHome.load(state.operator)
+    require_current(OperatorHome.load(state.operator))
     url = f"nats://{HOST}:{port}"
     redis, valkeys = _redis(state, options, besides=port)
     return url, [

@@ -48,3 +48,5 @@ class Alive(Message, frozen=True, kw_only=True):
     service: Name
     version: str
     instance: str
+    connection: int = 0
+    """How often it has gone over to another connection by itself; the end of one before is none."""

@@ -18,6 +18,16 @@ class VerifyKey(Message, frozen=True, kw_only=True):
     created: float
     retired: float | None = None
     """A context issued after this time is refused."""
+    active: float | None = None
+    """Since when routers sign with it; None while it is only made known."""
+    revoked: float | None = None
+    """When it was taken away: nothing that comes from then on verifies."""
+    since: float = 0.0
+    """Of a revoked key: what was stored from this time on is refused, too."""
+    serial: int = 0
+    """Counts its changes: the higher one holds."""
+    certificate: str = ""
+    """All of the above once more, signed by the root of the context keys; nothing else counts."""
 
 
 class IssueContext(Message, frozen=True, kw_only=True):

@@ -33,6 +33,8 @@ class Credential(Message, frozen=True, kw_only=True):
     scope: str = ""
     """Whose limits the server holds its connections to: `plan:<name>`, or `tenant:<id>` where they
     are the tenant's own. Empty for credentials from before there were any."""
+    signer: str = ""
+    """Public key of the tenants' signing key; empty for credentials from before it could change."""
 
 
 class Tenant(Message, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ _BLOCK = re.compile(r"-{3,}BEGIN ([A-Z ]+)-{3,}\s+(\S+)\s+-{3,}END ([A-Z ]+)-{3,
 _JWT, _SEED = "NATS USER JWT", "USER NKEY SEED"
 _HINT = "expected a .creds file with a NATS USER JWT and a USER NKEY SEED block"
 _TENANT_TAG = "tenant:"
+_ROOT_TAG = "context-root:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,24 @@ def _is_tenant(tag: str) -> bool:
 def tenant_tag(tenant: str) -> str:
     """The tag that binds a user JWT to a tenant."""
     return f"{_TENANT_TAG}{tenant}"
+
+
+def root_tag(public_key: str) -> str:
+    """The tag that tells a user of the mesh which root signs the context keys."""
+    return f"{_ROOT_TAG}{public_key.lower()}"  # tags are lower case
+
+
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags of a user of the mesh that are not about the root."""
+    return tuple(tag for tag in tags if not tag.startswith(_ROOT_TAG))
+
+
+def root_of(text: str) -> str | None:
+    """The root of the context keys that credentials name, if any. Raises SetupError."""
+    for tag in parse(text).user.tags:
+        if tag.startswith(_ROOT_TAG):
+            return tag.removeprefix(_ROOT_TAG).upper()
+    return None
 
 
 def public_key_of(text: str) -> str:

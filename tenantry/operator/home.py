@@ -1,14 +1,16 @@
 """`OperatorHome`: the directory that holds the mesh's trust.
 
-    home.json             format, name, ids of the context keys (newest last)
+    home.json             format, name, context keys and signing keys (newest last)
     operator.jwt          the root of trust
-    accounts/*.jwt        sys, edge, mesh as they were at the beginning
+    accounts/*.jwt        sys and mesh as they were pushed last; edge without what changes all day
     operator.conf         operator and accounts for nats-server, without a secret
     server.conf           one node, ready for `nats-server -c`
     keys/*.nk             seeds; operator.nk, sys.nk, edge.nk, mesh.nk are never read again and
-                          belong offline, the others sign
+                          belong offline; context-root.nk is read where context keys change,
+                          the others sign
     creds/*.creds         router, service, control, sys
     context/<kid>.seed    keys that sign tenant contexts
+    context/<kid>.json    their public halves, certified by context-root.nk
 
 A process needs only the seeds that it uses: a missing one is an error when it is asked for.
 """
@@ -26,7 +28,9 @@ import msgspec
 
 from tenantry import subjects
 from tenantry.errors import SetupError
+from tenantry.messages import VerifyKey
 from tenantry.operator import accounts, claims, creds, files, plant
+from tenantry.operator.certificate import certify
 from tenantry.operator.keys import KeyPair, Kind, is_public_key
 from tenantry.operator.server_conf import ServerOptions, render_server_conf
 
@@ -48,8 +52,9 @@ class OperatorHome:
         self._operator = operator
         self._accounts = dict(documents)
         self._keys: dict[str, KeyPair] = {}
-        self._scope_keys: dict[str, KeyPair] = {}
+        self._scope_keys: dict[tuple[str, str], KeyPair] = {}
         self._edge_issued = documents["edge"].iat
+        self._stamp = _stamp(path)
 
     @classmethod
     def create(
@@ -87,19 +92,23 @@ class OperatorHome:
     def load(cls, path: Path | str) -> OperatorHome:
         """Open a home and verify its documents. Raises SetupError."""
         home = Path(path).absolute()
-        manifest = _read_manifest(home)
-        operator = _read_jwt(home / "operator.jwt")
-        trusted = {operator.sub, *claims.read(operator, claims.Operator).signing_keys}
-        if operator.iss != operator.sub:
-            raise SetupError(f"{home / 'operator.jwt'} is not self-signed", hint=_BACKUP)
-        documents = {}
-        for account in plant.ACCOUNTS:
-            file = home / "accounts" / f"{account}.jwt"
-            documents[account] = _read_jwt(file)
-            claims.read(documents[account], claims.Account)
-            if documents[account].iss not in trusted:
-                raise SetupError(f"{file} is of another operator", hint=_BACKUP)
-        return cls(home, manifest, operator, documents)
+        return cls(home, *_read(home))
+
+    def refresh(self) -> bool:
+        """Take over what a command has changed in the files. True where there was something.
+
+        Raises SetupError.
+        """
+        if _stamp(self.path) == self._stamp:
+            return False
+        stamp = _stamp(self.path)
+        self._manifest, self._operator, documents = _read(self.path)
+        self._accounts = dict(documents)
+        self._edge_issued = max(self._edge_issued, documents["edge"].iat)
+        self._keys.clear()
+        self._scope_keys.clear()
+        self._stamp = stamp
+        return True
 
     @property
     def name(self) -> str:
@@ -126,6 +135,44 @@ class OperatorHome:
         """Public key of the account MESH."""
         return self._accounts["mesh"].sub
 
+    @property
+    def context_root(self) -> str:
+        """Public key of the root of the context keys; empty in a home of an older version."""
+        return self._manifest.context_root
+
+    @property
+    def tenant_key(self) -> str:
+        """Public key of the key that signs the credentials of tenants now."""
+        return self.live_keys(plant.TENANT_KEY)[-1].key
+
+    @property
+    def manifest(self) -> plant.Manifest:
+        """What `home.json` says."""
+        return self._manifest
+
+    def account(self, name: str) -> claims.Claims:
+        """The claims of the account sys, edge or mesh, as the file has them."""
+        return self._accounts[name]
+
+    def signing_keys(self, label: str) -> tuple[plant.SigningKey, ...]:
+        """All signing keys of a label (:data:`plant.SIGNING`), newest last."""
+        if found := self._manifest.signing.get(label):
+            return found
+        account, role = plant.place_of(label)
+        document = self._accounts[account]
+        return tuple(
+            plant.SigningKey(key=scoped.key, file=label, created=document.iat)
+            for scoped in claims.read(document, claims.Account).signing_keys
+            if scoped.role == role
+        )
+
+    def live_keys(self, label: str) -> list[plant.SigningKey]:
+        """Those that are not revoked. Raises SetupError where none is left."""
+        live = [key for key in self.signing_keys(label) if key.revoked is None]
+        if not live:
+            raise SetupError(f"no signing key {label} is left", hint=_BACKUP)
+        return live
+
     def creds_path(self, role: str) -> Path:
         """Where the credentials of a role (router, service, control, sys) lie."""
         return self.path / "creds" / f"{role}.creds"
@@ -139,15 +186,40 @@ class OperatorHome:
         if label is None:
             known = ", ".join(plant.ROLE_KEYS)
             raise SetupError(f"unknown role {role!r}", hint=f"one of {known}")
-        account = self.sys_public_key if role == "sys" else self.mesh_public_key
+        return self._issue(label, name, ())
+
+    def reissue(self, label: str, former: creds.Credentials) -> str:
+        """The same credentials with a new key pair, by the key that signs for the label now.
+
+        Raises SetupError.
+        """
+        tags = creds.own_tags(former.user.tags)
+        return self._issue(label, former.claims.name, tags, former.claims.exp)
+
+    def _issue(self, label: str, name: str, tags: tuple[str, ...], expires: int = 0) -> str:
+        account = self._accounts[plant.place_of(label)[0]].sub
+        if self.context_root and account == self.mesh_public_key:
+            tags = (*tags, creds.root_tag(self.context_root))
         user = KeyPair.generate(Kind.USER)
         jwt = claims.encode(
-            claims.User(issuer_account=account),
+            claims.User(issuer_account=account, tags=tags),
             subject=user.public_key,
             signer=self._key(label),
             name=name,
+            expires=expires,
         )
         return creds.render(jwt, user)
+
+    def sign_account(self, name: str, account: claims.Account, issued: int) -> str:
+        """A JWT of the account sys, edge or mesh (`issued` in unix seconds). Raises SetupError."""
+        document = self._accounts[name]
+        return claims.encode(
+            account,
+            subject=document.sub,
+            signer=self._key(plant.OPERATOR_KEY),
+            name=document.name,
+            issued=issued,
+        )
 
     def tenant_jwt(
         self,
@@ -157,12 +229,13 @@ class OperatorHome:
         name: str = "",
         expires: int | None = None,
         scope: str = "",
+        signer: str = "",
     ) -> str:
         """A user JWT for a tenant's program that made its own key pair.
 
         `public_key` is the program's, `name` is for people (the tenant's id by default),
-        `expires` in unix seconds, `scope` one that was pushed with :meth:`edge_claims`. Raises
-        SetupError.
+        `expires` in unix seconds, `scope` one that was pushed with :meth:`edge_claims`, `signer`
+        the public key of a tenants' signing key (the newest by default). Raises SetupError.
         """
         if not is_public_key(public_key, Kind.USER):
             raise SetupError(f"{public_key!r} is not a user's public key", hint="it starts with U")
@@ -175,7 +248,7 @@ class OperatorHome:
         return claims.encode(
             claims.User(issuer_account=self.edge_public_key, tags=(creds.tenant_tag(tenant),)),
             subject=public_key,
-            signer=self._scope_key(scope) if scope else self._key(plant.TENANT_KEY),
+            signer=self._tenant_signer(signer or self.tenant_key, scope),
             name=name or tenant,
             expires=expires,
         )
@@ -198,44 +271,70 @@ class OperatorHome:
         """
         edge = claims.read(self._accounts["edge"], claims.Account)
         keys = tuple(
-            accounts.tenant_scope(self._scope_key(name).public_key, subscriptions)
+            accounts.tenant_scope(self._tenant_signer(key.key, name).public_key, subscriptions)
+            for key in self.live_keys(plant.TENANT_KEY)
             for name, subscriptions in sorted(scopes.items())
         )
         self._edge_issued = max(int(time.time()), self._edge_issued + 1)
-        return claims.encode(
-            msgspec.structs.replace(
-                edge, revocations=dict(revocations), signing_keys=(*edge.signing_keys, *keys)
-            ),
-            subject=self.edge_public_key,
-            signer=self._key(plant.OPERATOR_KEY),
-            name=self._accounts["edge"].name,
-            issued=self._edge_issued,
+        account = msgspec.structs.replace(
+            edge, revocations=dict(revocations), signing_keys=(*edge.signing_keys, *keys)
         )
+        return self.sign_account("edge", account, self._edge_issued)
 
     def validate_edge(self, jwt: str) -> claims.Account:
-        """What a JWT says of EDGE, if our operator signed it; else SetupError.
+        """What a JWT says of EDGE, if our operator signed it; else SetupError."""
+        return self.validate("edge", jwt)
 
-        To be called before a push: nats-server itself takes any signature there.
+    def validate(self, account: str, jwt: str) -> claims.Account:
+        """What a JWT says of an account (sys, edge, mesh), if our operator signed it.
+
+        To be called before a push: nats-server itself takes any signature there. Raises SetupError.
         """
         decoded = claims.decode(jwt)
         operator = claims.read(self._operator, claims.Operator)
         if decoded.iss not in {self._operator.sub, *operator.signing_keys}:
             raise SetupError("the account JWT is not signed by our operator", hint="do not push it")
-        if decoded.sub != self.edge_public_key:
-            raise SetupError("the account JWT is not that of EDGE", hint="do not push it")
+        if decoded.sub != self._accounts[account].sub:
+            raise SetupError(
+                f"the account JWT is not that of {account.upper()}", hint="do not push it"
+            )
         return claims.read(decoded, claims.Account)
 
     def context_keys(self) -> list[tuple[str, bytes]]:
         """Key id and 32-byte Ed25519 seed of each context key, newest last. Raises SetupError."""
         return [(kid, plant.read_context_key(self.path, kid)) for kid in self._manifest.context]
 
+    def context_seed(self, kid: str) -> bytes:
+        """The 32-byte seed of a context key. Raises SetupError where it is not here."""
+        return plant.read_context_key(self.path, kid)
+
+    def verify_keys(self) -> list[VerifyKey]:
+        """The certified records of the context keys, newest last. Raises SetupError."""
+        kids = _read_manifest(self.path).context
+        return [plant.read_verify_key(self.path, kid) for kid in kids]
+
+    def certify(self, key: VerifyKey) -> VerifyKey:
+        """Sign a record of a context key with the root and keep it. Raises SetupError."""
+        certified = certify(key, self._key(plant.ROOT_KEY))
+        plant.write_verify_key(self.path, certified)
+        return certified
+
     def add_context_key(self) -> str:
-        """Make a new context key, the newest from now on, and return its id. Raises SetupError."""
+        """Make a new context key, the newest from now on, and return its id. Raises SetupError.
+
+        It is only made known: contexts are signed with it once it is active.
+        """
+        self._key(plant.ROOT_KEY)  # before anything is written
         manifest = _read_manifest(self.path)
         kid = plant.add_context_key(self.path)
-        self._manifest = msgspec.structs.replace(manifest, context=(*manifest.context, kid))
-        plant.write_manifest(self.path, self._manifest)
+        self.certify(plant.new_verify_key(self.path, kid))
+        self.write_manifest(msgspec.structs.replace(manifest, context=(*manifest.context, kid)))
         return kid
+
+    def write_manifest(self, manifest: plant.Manifest) -> None:
+        """Take over another manifest, in the file too. Raises SetupError."""
+        plant.write_manifest(self.path, manifest)
+        self._manifest = manifest
 
     def write_server_conf(self, options: ServerOptions) -> Path:
         """Render `server.conf` anew and return its path. Raises SetupError."""
@@ -244,28 +343,66 @@ class OperatorHome:
         return path
 
     def _key(self, label: str) -> KeyPair:
-        if label not in self._keys:
-            path = self.path / "keys" / f"{label}.nk"
+        """The key that signs for a label now."""
+        if label in plant.SIGNING:
+            newest = self.live_keys(label)[-1]
+            return self._load_key(newest.file, {newest.key})
+        if label == plant.ROOT_KEY:
+            return self._load_key(label, {self.context_root})
+        return self._load_key(label, set(claims.read(self._operator, claims.Operator).signing_keys))
+
+    def _load_key(self, file: str, expected: set[str]) -> KeyPair:
+        if file not in self._keys:
+            path = self.path / "keys" / f"{file}.nk"
             try:
                 key = KeyPair.from_seed(files.read(path))
             except SetupError as error:
                 raise SetupError(f"{path}: {error.message}", hint=error.hint) from error
-            if key.public_key not in self._signers():
+            if key.public_key not in expected:
                 raise SetupError(f"{path} is the key of another home", hint=_BACKUP)
-            self._keys[label] = key
-        return self._keys[label]
+            self._keys[file] = key
+        return self._keys[file]
 
-    def _scope_key(self, scope: str) -> KeyPair:
-        """Made out of the tenants' key: every replica has the same, and there is none to store."""
-        if scope not in self._scope_keys:
-            self._scope_keys[scope] = self._key(plant.TENANT_KEY).derive(scope)
-        return self._scope_keys[scope]
+    def _tenant_signer(self, public_key: str, scope: str) -> KeyPair:
+        """A tenants' signing key, or what is made out of it for a scope.
 
-    def _signers(self) -> set[str]:
-        signers = set(claims.read(self._operator, claims.Operator).signing_keys)
-        for account in self._accounts.values():
-            signers |= {scoped.key for scoped in claims.read(account, claims.Account).signing_keys}
-        return signers
+        Every replica makes the same, and there is none to store.
+        """
+        place = public_key, scope
+        if place not in self._scope_keys:
+            key = next(
+                self._load_key(each.file, {each.key})
+                for each in self.live_keys(plant.TENANT_KEY)
+                if each.key == public_key
+            )
+            self._scope_keys[place] = key.derive(scope) if scope else key
+        return self._scope_keys[place]
+
+
+def _stamp(home: Path) -> tuple[int, int]:
+    """Changes with each change of the home: its manifest is written last."""
+    try:
+        status = (home / "home.json").stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_ino
+
+
+def _read(home: Path) -> tuple[plant.Manifest, claims.Claims, dict[str, claims.Claims]]:
+    """Manifest, operator and accounts, verified. Raises SetupError."""
+    manifest = _read_manifest(home)
+    operator = _read_jwt(home / "operator.jwt")
+    trusted = {operator.sub, *claims.read(operator, claims.Operator).signing_keys}
+    if operator.iss != operator.sub:
+        raise SetupError(f"{home / 'operator.jwt'} is not self-signed", hint=_BACKUP)
+    documents = {}
+    for account in plant.ACCOUNTS:
+        file = home / "accounts" / f"{account}.jwt"
+        documents[account] = _read_jwt(file)
+        claims.read(documents[account], claims.Account)
+        if documents[account].iss not in trusted:
+            raise SetupError(f"{file} is of another operator", hint=_BACKUP)
+    return manifest, operator, documents
 
 
 def _refuse_used(home: Path) -> None:

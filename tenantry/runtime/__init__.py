@@ -1,11 +1,12 @@
 """Running services: the worker's life, its lanes, its dispatch."""
 
-from tenantry.runtime.keys import KeyTable, publish_key
+from tenantry.runtime.keys import ContextSigner, KeyTable
 from tenantry.runtime.members import Heartbeat, Members
 from tenantry.runtime.options import Runnable, WorkerOptions
 from tenantry.runtime.worker import ServiceRun, Worker
 
 __all__ = [
+    "ContextSigner",
     "Heartbeat",
     "KeyTable",
     "Members",
@@ -13,5 +14,4 @@ __all__ = [
     "ServiceRun",
     "Worker",
     "WorkerOptions",
-    "publish_key",
 ]

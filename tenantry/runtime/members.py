@@ -45,6 +45,7 @@ class Members:
         self._bus = bus
         self._service = service
         self._changed = changed
+        self._connections: dict[str, int] = {}
         self._heard: dict[str, dict[str, tuple[str, float]]] = {}
         self._last = time.monotonic()
         """When anyone was heard; who listens also hears its own instance."""
@@ -80,13 +81,24 @@ class Members:
         """Take a sign of life."""
         instances = self._heard.setdefault(alive.service, {})
         new = alive.instance not in instances
+        former = self._connections.get(alive.instance, 0)
+        self._connections[alive.instance] = max(former, alive.connection)
         self._last = time.monotonic()
         instances[alive.instance] = (alive.version, self._last)
         if new:
             self._tell(alive.service)
 
+    def disconnected(self, name: str) -> None:
+        """NATS says that the connection `<service>/<instance>[~<number>]` has ended."""
+        _, slash, rest = name.rpartition("/")
+        instance, _, number = rest.partition("~")
+        ended = int(number) if number.isdecimal() else 0
+        if slash and ended >= self._connections.get(instance, 0):
+            self.lose(instance)
+
     def lose(self, instance: str, service: str | None = None) -> None:
         """Forget an instance at once, in one service or in all."""
+        self._connections.pop(instance, None)
         for name in [service] if service is not None else list(self._heard):
             if self._heard.get(name, {}).pop(instance, None) is not None:
                 self._tell(name)
@@ -161,4 +173,5 @@ class Heartbeat:
 
     async def _say(self) -> None:
         for life in self._lives:
-            await self._bus.publish(alive_subject(life.service), encode(life))
+            now = msgspec.structs.replace(life, connection=self._bus.renewals)
+            await self._bus.publish(alive_subject(life.service), encode(now))

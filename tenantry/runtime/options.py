@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tenantry.errors import SetupError
 from tenantry.operator import OperatorHome
+from tenantry.operator.generations import require_current
 from tenantry.runtime.worker import DRAIN
 from tenantry.service.service import Service
 
@@ -29,13 +30,13 @@ class WorkerOptions:
     """The log of a nats-server on this machine, where the tenants worker finds violations."""
 
     def operator_home(self) -> OperatorHome:
-        """The operator's directory; raises :class:`SetupError` where none was given."""
+        """The operator's directory; raises :class:`SetupError` for none, or an old one."""
         if self.home is None:
             raise SetupError(
                 "this worker needs the operator's directory",
                 hint="give --home DIR, as `tenantry nats init DIR` made it",
             )
-        return OperatorHome.load(self.home)
+        return require_current(OperatorHome.load(self.home))
 
 
 class Runnable(Protocol):

@@ -127,7 +127,9 @@ class ServiceRun:
         self._requests = Requests(bus, self.runner, self.slots, self._cursors)
         self._bus = bus
         self._members = Members(bus, service.name, changed=lambda _: self._changed())
-        self._discovery = Discovery(bus, service, instance, self.runner.stats, about)
+        self._discovery = Discovery(
+            bus, service, instance, self.runner.stats, lambda: keys.about() | about()
+        )
         self._lanes = lanes.Lanes(
             bus,
             service,

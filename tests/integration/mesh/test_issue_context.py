@@ -8,14 +8,14 @@ import pytest
 
 from tenantry import errors
 from tenantry.bus import Bus
-from tenantry.context.token import Claims, KeyRing
+from tenantry.context.token import Claims, KeyRing, Trusted
 from tenantry.control import Control
 from tests.mesh import Mesh, Program
 
 
 def verified(mesh: Mesh, token: str, tenant: str) -> Claims:
     minter, ring = mesh.minter(), KeyRing()
-    ring.replace({minter.kid: (minter.public_key, None)})
+    ring.replace({minter.kid: Trusted(minter.public_key)})
     return ring.verify(token, tenant, time.time())
 
 

@@ -1,4 +1,4 @@
-"""The verify keys of tenant contexts, from the bucket into every key ring."""
+"""The verify keys of tenant contexts: from the bucket into every key ring, when certified."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from tenantry.bus import Bucket, Bus
 from tenantry.bus import jetstream as js
 from tenantry.context.token import Minter
-from tenantry.errors import BadContext
+from tenantry.errors import BadContext, SetupError
 from tenantry.messages import VerifyKey
-from tenantry.runtime.keys import BUCKET, KeyTable, publish_key
+from tenantry.operator import certificate
+from tenantry.operator import creds as creds_files
+from tenantry.operator.keys import KeyPair, Kind
+from tenantry.runtime.keys import BUCKET, KeyTable
 from tenantry.streams import bucket_config
 from tests.unit.bus.station import Station, fresh, until
 
@@ -22,18 +26,36 @@ def minter() -> Minter:
     return Minter(fresh("key"), fresh("seed").encode().ljust(32, b"\0"))
 
 
-async def make(bus: Bus) -> Bucket[VerifyKey]:
+def record(minter: Minter, **state: object) -> VerifyKey:
+    key = VerifyKey(kid=minter.kid, key=minter.public_key, created=1.0, active=1.0, serial=1)
+    return msgspec.structs.replace(key, **state)
+
+
+class Keys:
+    """The bucket, written with and without certificates."""
+
+    def __init__(self, bus: Bus, root: KeyPair) -> None:
+        self.bucket = Bucket(bus, BUCKET, VerifyKey)
+        self.root = root
+
+    async def publish(self, minter: Minter, **state: object) -> VerifyKey:
+        key = certificate.certify(record(minter, **state), self.root)
+        await self.bucket.put(f"context.{minter.kid}", key)
+        return key
+
+
+def root(station: Station) -> KeyPair:
+    return KeyPair.from_seed((station.home.path / "keys/context-root.nk").read_text())
+
+
+@pytest.fixture
+async def bucket(station: Station, bus: Bus) -> Keys:
     await js.ensure_stream(bus, bucket_config(BUCKET, history=8))
-    return Bucket(bus, BUCKET, VerifyKey)
+    return Keys(bus, root(station))
 
 
 @pytest.fixture
-async def bucket(bus: Bus) -> Bucket[VerifyKey]:
-    return await make(bus)
-
-
-@pytest.fixture
-async def keys(station: Station, bucket: Bucket[VerifyKey]) -> AsyncIterator[KeyTable]:
+async def keys(station: Station, bucket: Keys) -> AsyncIterator[KeyTable]:
     """As a service has them."""
     keys = KeyTable(await station.connect("service"))
     await keys.start()
@@ -41,69 +63,134 @@ async def keys(station: Station, bucket: Bucket[VerifyKey]) -> AsyncIterator[Key
     await keys.stop()
 
 
-def verifies(keys: KeyTable, minter: Minter) -> bool:
+@pytest.fixture
+async def known(bucket: Keys, keys: KeyTable) -> Minter:
+    """One whose key is known, and may sign."""
+    new = minter()
+    await bucket.publish(new)
+    await until(lambda: verifies(keys, new))
+    return new
+
+
+def verifies(keys: KeyTable, minter: Minter, at: float | None = None) -> bool:
+    now = time.time() if at is None else at
     try:
-        keys.ring.verify(minter.mint("acme", "p", "x"), "acme", time.time())
+        keys.ring.verify(minter.mint("acme", "p", "x", now=now), "acme", now)
     except BadContext:
         return False
     return True
 
 
-async def test_a_key_that_is_published_verifies_everywhere(bus: Bus, keys: KeyTable) -> None:
-    new = minter()
-    assert not verifies(keys, new)
-    await publish_key(bus, new)
-    await until(lambda: verifies(keys, new))
+async def settled(bucket: Keys, keys: KeyTable) -> None:
+    """Return when the table has seen all that was written."""
+    last = minter()
+    await bucket.publish(last)
+    await until(lambda: verifies(keys, last))
 
 
-async def test_keys_that_were_there_before_are_loaded(
-    station: Station, bus: Bus, bucket: Bucket[VerifyKey]
-) -> None:
+async def test_a_key_that_is_published_verifies_everywhere(known: Minter, keys: KeyTable) -> None:
+    assert verifies(keys, known)
+
+
+async def test_keys_that_were_there_before_are_loaded(station: Station, bucket: Keys) -> None:
     new = minter()
-    await publish_key(bus, new)
+    await bucket.publish(new)
     keys = KeyTable(await station.connect("service"))
     await keys.start()
     assert verifies(keys, new)
     await keys.stop()
 
 
-async def test_publishing_again_changes_nothing(bus: Bus, bucket: Bucket[VerifyKey]) -> None:
-    new = minter()
-    await publish_key(bus, new)
-    before = await bucket.get(f"context.{new.kid}")
-    await publish_key(bus, new)
-    assert await bucket.get(f"context.{new.kid}") == before
-
-
 async def test_a_key_that_retires_verifies_nothing_new(
-    bus: Bus, bucket: Bucket[VerifyKey], keys: KeyTable
+    bucket: Keys, keys: KeyTable, known: Minter
 ) -> None:
-    new = minter()
-    await publish_key(bus, new)
-    await until(lambda: verifies(keys, new))
-    retired = VerifyKey(kid=new.kid, key=new.public_key, created=1.0, retired=time.time() - 1)
-    await bucket.put(f"context.{new.kid}", retired)
-    await until(lambda: not verifies(keys, new))
+    await bucket.publish(known, retired=time.time() - 1, serial=2)
+    await until(lambda: not verifies(keys, known))
 
 
-async def test_a_key_that_is_taken_away_verifies_nothing(
-    bus: Bus, bucket: Bucket[VerifyKey], keys: KeyTable
+async def test_a_key_that_is_revoked_verifies_nothing(
+    bucket: Keys, keys: KeyTable, known: Minter
 ) -> None:
-    new = minter()
-    await publish_key(bus, new)
-    await until(lambda: verifies(keys, new))
-    await bucket.delete(f"context.{new.kid}")
-    await until(lambda: not verifies(keys, new))
+    await bucket.publish(known, revoked=time.time(), serial=2)
+    await until(lambda: not verifies(keys, known))
 
 
-async def test_what_is_no_key_does_not_stop_the_next(
-    bus: Bus, bucket: Bucket[VerifyKey], keys: KeyTable
+async def test_what_was_stored_before_a_key_was_stolen_still_verifies(
+    bucket: Keys, keys: KeyTable, known: Minter
 ) -> None:
-    name, new = f"context.{fresh('bad')}", minter()
-    await bucket.put(name, VerifyKey(kid="bad", key="no key", created=1.0))
-    await publish_key(bus, new)
-    await until(lambda: verifies(keys, new))
-    await bucket.delete(name)
+    stolen = time.time()
+    await bucket.publish(known, revoked=stolen, since=stolen, serial=2)
+    await until(lambda: not verifies(keys, known))
+    assert verifies(keys, known, at=stolen - 1)
+
+
+async def test_a_key_without_a_certificate_verifies_nothing(bucket: Keys, keys: KeyTable) -> None:
+    forged = minter()
+    await bucket.bucket.put(f"context.{forged.kid}", record(forged))
+    await settled(bucket, keys)
+    assert not verifies(keys, forged)
+
+
+async def test_a_key_with_the_certificate_of_a_stranger_verifies_nothing(
+    bucket: Keys, keys: KeyTable
+) -> None:
+    forged = minter()
+    await Keys(bucket.bucket.bus, KeyPair.generate(Kind.ACCOUNT)).publish(forged)
+    await settled(bucket, keys)
+    assert not verifies(keys, forged)
+
+
+async def test_what_stands_beside_a_certificate_counts_for_nothing(
+    bucket: Keys, keys: KeyTable, known: Minter
+) -> None:
+    forged = minter()
+    good = (await bucket.publish(known)).certificate
+    await bucket.bucket.put(
+        f"context.{forged.kid}", msgspec.structs.replace(record(forged), certificate=good)
+    )
+    await settled(bucket, keys)
+    assert not verifies(keys, forged)
+
+
+async def test_a_retired_key_is_not_brought_back_without_a_certificate(
+    bucket: Keys, keys: KeyTable, known: Minter
+) -> None:
+    await bucket.publish(known, retired=time.time() - 1, serial=2)
+    await bucket.bucket.put(f"context.{known.kid}", record(known))
+    await settled(bucket, keys)
+    assert not verifies(keys, known)
+
+
+async def test_a_revoked_key_is_not_brought_back_by_its_former_certificate(
+    bucket: Keys, keys: KeyTable, known: Minter
+) -> None:
+    former = await bucket.publish(known)
+    await bucket.publish(known, revoked=time.time(), serial=2)
+    await bucket.bucket.put(f"context.{known.kid}", former)
+    await settled(bucket, keys)
+    assert not verifies(keys, known)
+
+
+async def test_a_key_that_is_deleted_still_verifies(
+    bucket: Keys, keys: KeyTable, known: Minter
+) -> None:
+    await bucket.bucket.delete(f"context.{known.kid}")
+    await settled(bucket, keys)
+    assert verifies(keys, known)
+
+
+async def test_the_bytes_of_anything_do_not_stop_the_next(bucket: Keys, keys: KeyTable) -> None:
+    await bucket.bucket.write(f"context.{fresh('bad')}", b'{"error": {"code": 500}}')
+    await settled(bucket, keys)
+
+
+async def test_credentials_that_name_no_root_are_refused(
+    station: Station, bucket: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creds_files, "root_of", lambda _text: None)
+    bus = await station.connect("service")
+    with pytest.raises(SetupError, match="do not say which root"):
+        KeyTable(bus)
 
 
 async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station) -> None:
@@ -112,8 +199,8 @@ async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station
     waiting = asyncio.create_task(keys.wait())
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    await make(control)
-    await publish_key(control, new)
+    await js.ensure_stream(control, bucket_config(BUCKET, history=8))
+    await Keys(control, root(frail)).publish(new)
     await asyncio.wait_for(waiting, 5)
     await until(lambda: verifies(keys, new))
     await keys.stop()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.context.token import KeyRing, Minter
+from tenantry.context.token import KeyRing, Minter, Trusted
 from tenantry.errors import BadContext, UnknownKey
-from tenantry.messages import VerifyKey
-from tenantry.runtime.keys import KeyTable
 from tests.unit.core.test_token import NOW, ring_of
 
 OLD, NEW = Minter("old", b"\1" * 32), Minter("new", b"\2" * 32)
@@ -35,7 +33,7 @@ def test_while_keys_rotate_both_verify(minter: Minter) -> None:
 
 def test_the_key_id_of_another_key_does_not_help() -> None:
     ring = KeyRing()
-    ring.replace({"old": (NEW.public_key, None), "new": (OLD.public_key, None)})
+    ring.replace({"old": Trusted(NEW.public_key), "new": Trusted(OLD.public_key)})
     with pytest.raises(BadContext, match="malformed or forged"):
         ring.verify(mint(OLD), "acme", NOW)
 
@@ -56,7 +54,7 @@ def test_a_key_that_is_taken_away_verifies_no_more_what_it_has_verified() -> Non
 def test_a_key_that_retires_verifies_no_more_what_was_signed_after() -> None:
     ring, token = ring_of(OLD), mint()
     ring.verify(token, "acme", NOW)
-    ring.replace({"old": (OLD.public_key, NOW - 1)})
+    ring.replace({"old": Trusted(OLD.public_key, NOW - 1)})
     with pytest.raises(BadContext, match="retired key"):
         ring.verify(token, "acme", NOW)
 
@@ -68,7 +66,7 @@ def test_the_length_is_the_number_of_keys() -> None:
 @pytest.mark.parametrize("bad", ["", "AAAA", "not a key", "\u00e9", "=" * 43, "A" * 44])
 def test_what_is_no_key_is_told_and_keeps_no_other_out(bad: str) -> None:
     ring = KeyRing()
-    told = ring.replace({"bad": (bad, None), "old": (OLD.public_key, None)})
+    told = ring.replace({"bad": Trusted(bad), "old": Trusted(OLD.public_key)})
     assert told == ["bad"]
     assert ring.verify(mint(), "acme", NOW).tenant == "acme"
 
@@ -103,13 +101,39 @@ def test_what_was_refused_is_not_kept() -> None:
     assert not ring._seen
 
 
-# the table that fills it
+# revoked
 
 
-def test_a_bad_record_in_the_bucket_does_not_stop_a_rotation() -> None:
-    keys = KeyTable(None)  # type: ignore[arg-type]  # nothing here goes over a bus
-    rows = keys._table.rows
-    rows["context.bad"] = VerifyKey(kid="bad", key="?", created=NOW)
-    rows["context.new"] = VerifyKey(kid="new", key=NEW.public_key, created=NOW)
-    keys._changed("context.new", None)
-    assert keys.ring.verify(mint(NEW), "acme", NOW).tenant == "acme"
+def revoked(since: float) -> KeyRing:
+    ring = KeyRing()
+    ring.replace({"old": Trusted(OLD.public_key, void=since)})
+    return ring
+
+
+def test_a_revoked_key_verifies_nothing_any_more() -> None:
+    with pytest.raises(BadContext, match="revoked key"):
+        revoked(0.0).verify(mint(), "acme", NOW)
+
+
+def test_a_revoked_key_verifies_what_was_stored_before_it_was_stolen() -> None:
+    assert revoked(NOW).verify(mint(now=NOW - 10), "acme", NOW - 5).tenant == "acme"
+
+
+def test_a_revoked_key_does_not_verify_what_was_stored_after_it_was_stolen() -> None:
+    with pytest.raises(BadContext, match="revoked key"):
+        revoked(NOW).verify(mint(now=NOW - 10), "acme", NOW)
+
+
+def test_what_a_revoked_key_has_verified_is_not_looked_up() -> None:
+    ring, token = revoked(NOW), mint(now=NOW - 10)
+    ring.verify(token, "acme", NOW - 5)
+    with pytest.raises(BadContext, match="revoked key"):
+        ring.verify(token, "acme", NOW)
+
+
+def test_a_key_that_is_revoked_verifies_no_more_what_it_has_verified() -> None:
+    ring, token = ring_of(OLD), mint()
+    ring.verify(token, "acme", NOW)
+    ring.replace({"old": Trusted(OLD.public_key, void=0.0)})
+    with pytest.raises(BadContext, match="revoked key"):
+        ring.verify(token, "acme", NOW)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from tenantry.context import token as token_module
-from tenantry.context.token import LIFETIME, REMINT, SKEW, Claims, KeyRing, Minter
+from tenantry.context.token import LIFETIME, REMINT, SKEW, Claims, KeyRing, Minter, Trusted
 from tenantry.errors import BadContext
 
 NOW = 1_800_000_000.0
@@ -45,7 +45,7 @@ def token(minter: Minter) -> str:
 
 def ring_of(*minters: Minter, retired: float | None = None, size: int = 100) -> KeyRing:
     ring = KeyRing(size=size)
-    ring.replace({minter.kid: (minter.public_key, retired) for minter in minters})
+    ring.replace({minter.kid: Trusted(minter.public_key, retired) for minter in minters})
     return ring
 
 

@@ -48,14 +48,15 @@ def test_all_that_a_server_and_its_clients_need_is_there(home: OperatorHome) -> 
         *(f"accounts/{name}.jwt" for name in ("sys", "edge", "mesh")),
         *(f"creds/{role}.creds" for role in ("router", "service", "control", "sys")),
         *(f"keys/{name}.nk" for name in ("operator", "operator-signing", "sys", "edge", "mesh")),
-        *(f"keys/{name}.nk" for name in ("sys-control", "edge-tenant")),
+        *(f"keys/{name}.nk" for name in ("sys-control", "edge-tenant", "context-root")),
         *(f"keys/mesh-{role}.nk" for role in ("router", "service", "control")),
         f"context/{kid}.seed",
+        f"context/{kid}.json",
     }
 
 
 def test_only_the_owner_reads_secrets(pristine: Path) -> None:
-    secrets = [*pristine.glob("keys/*"), *pristine.glob("creds/*"), *pristine.glob("context/*")]
+    secrets = [p for glob in ("keys/*", "creds/*", "context/*.seed") for p in pristine.glob(glob)]
     assert {mode(path) for path in secrets} == {0o600}
 
 
@@ -171,8 +172,8 @@ def test_an_account_of_another_operator_is_refused(home: OperatorHome, tmp_path:
 
 
 def test_a_newer_format_is_refused_with_the_reason(home: OperatorHome) -> None:
-    edit_manifest(home, format=2)
-    with pytest.raises(SetupError, match="format 2") as caught:
+    edit_manifest(home, format=3)
+    with pytest.raises(SetupError, match="format 3") as caught:
         OperatorHome.load(home.path)
     assert "newer Tenantry" in caught.value.hint
 

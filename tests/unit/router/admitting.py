@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tenantry.bus import Bus
-from tenantry.context.token import KeyRing, Minter
+from tenantry.context.token import KeyRing, Minter, Trusted
 from tenantry.errors import Rejection
 from tenantry.messages import Plan, Tenant
 from tenantry.wire import trace
@@ -68,5 +68,5 @@ def code(admission: Admission, *arguments: Any, **options: Any) -> str:
 
 def verified(token: str, name: str = "acme", at: float | None = None) -> Any:
     ring = KeyRing()
-    ring.replace({MINTER.kid: (MINTER.public_key, None)})
+    ring.replace({MINTER.kid: Trusted(MINTER.public_key)})
     return ring.verify(token, name, time.time() if at is None else at)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tenantry.context.token import REMINT, Minter, terms
+from tenantry.context.token import REMINT, Mints, terms
 from tenantry.errors import (
     BadMessage,
     BadReply,
@@ -103,12 +103,13 @@ class _Minted(NamedTuple):
     token: str
     plan: Plan
     at: float
+    kid: str
 
 
 class Contexts:
     """The tokens in use, one a tenant, minted anew every two minutes."""
 
-    def __init__(self, minter: Minter, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, minter: Mints, *, clock: Callable[[], float] = time.time) -> None:
         self.minter = minter
         self._clock = clock
         self._minted: dict[str, _Minted] = {}
@@ -118,7 +119,12 @@ class Contexts:
         now, key = self._clock(), f"{tenant}!" if low else tenant
         minted = self._minted.get(key)
         # Below 0 the clock was set back: what was signed before may look as if from the future.
-        if minted is not None and minted.plan is plan and 0 <= now - minted.at < REMINT:
+        if (
+            minted is not None
+            and minted.plan is plan
+            and 0 <= now - minted.at < REMINT
+            and minted.kid == self.minter.kid
+        ):
             return minted.token
         token = self.minter.mint(
             tenant,
@@ -127,7 +133,7 @@ class Contexts:
             **terms(msgspec.structs.replace(plan, weight=1) if low else plan),
             now=now,
         )
-        self._minted[key] = _Minted(token, plan, now)
+        self._minted[key] = _Minted(token, plan, now, self.minter.kid)
         return token
 
     def forget_idle(self) -> None:

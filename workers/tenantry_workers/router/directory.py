@@ -133,10 +133,7 @@ class Directory:
 
     async def _on_disconnect(self, message: Message) -> None:
         """NATS itself says that a worker's connection is gone, sooner than its silence does."""
-        name = _decode_disconnect(message.data).client.name
-        _, slash, instance = name.rpartition("/")
-        if slash:
-            self._members.lose(instance)
+        self._members.disconnected(_decode_disconnect(message.data).client.name)
 
     def _redeclared(self, key: str, _declaration: Declaration | None) -> None:
         self._index(key.partition(".")[0])

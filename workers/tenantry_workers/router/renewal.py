@@ -11,7 +11,7 @@ import datetime as dt
 from typing import Any
 
 from tenantry.bus import Bus
-from tenantry.context.token import KeyRing, Minter, terms
+from tenantry.context.token import KeyRing, Mints, terms
 from tenantry.errors import BadContext, TenantUnknown
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.runtime.audit import Audit
@@ -29,7 +29,7 @@ class Renewal:
         self,
         bus: Bus,
         ring: KeyRing,
-        minter: Minter,
+        minter: Mints,
         directory: Directory,
         audit: Audit,
     ) -> None:

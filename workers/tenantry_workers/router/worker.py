@@ -16,10 +16,9 @@ import tenantry
 from tenantry import tasks
 from tenantry.bus import Bus, Message
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import Minter
 from tenantry.errors import RateLimited, Rejection, SetupError
 from tenantry.messages import RenewContext, RenewedContext
-from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, publish_key
+from tenantry.runtime import ContextSigner, Heartbeat, KeyTable, ServiceRun, WorkerOptions
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.tallies import TallyBook
 from tenantry.runtime.telling import Telling
@@ -76,11 +75,11 @@ class RouterWorker:
                 patience=2.0,
             )
             stack.push_async_callback(bus.close)
-            minter = Minter(*self._home.context_keys()[-1])
             keys = KeyTable(bus)
+            minter = ContextSigner(self._home, keys)
             await keys.wait()
             stack.push_async_callback(keys.stop)
-            await publish_key(bus, minter)
+            await minter.ready()
             directory = Directory(bus)
             await directory.start()
             stack.push_async_callback(directory.stop)
@@ -101,7 +100,7 @@ class RouterWorker:
                 _control(Renewal(bus, keys.ring, minter, directory, audit)),
                 keys,
                 self.instance,
-                about=lambda: {"plans": str(directory.plans.revision)},
+                about=lambda: {"plans": str(directory.plans.revision), **minter.about()},
             )
             await control.start()
             telling = Telling(

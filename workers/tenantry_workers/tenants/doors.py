@@ -16,10 +16,11 @@ import msgspec
 import structlog
 
 from tenantry import tasks
-from tenantry.bus import Bus, Table
-from tenantry.errors import Rejection, TenantryError, Unavailable
+from tenantry.bus import Bus, Message, Subscription, Table
+from tenantry.errors import Rejection, SetupError, TenantryError, Unavailable
 from tenantry.messages import Plan, Tenant
 from tenantry.operator import OperatorHome
+from tenantry.operator.generations import NUDGE
 from tenantry.plans import in_force, subscriptions_of
 
 _PUSH = "$SYS.REQ.CLAIMS.UPDATE"
@@ -43,8 +44,15 @@ class Doors:
     """Keeps the server's account of the tenants equal to the records."""
 
     def __init__(
-        self, system: Bus, home: OperatorHome, tenants: Table[Tenant], plans: Table[Plan]
+        self,
+        bus: Bus,
+        system: Bus,
+        home: OperatorHome,
+        tenants: Table[Tenant],
+        plans: Table[Plan],
     ) -> None:
+        self._bus = bus
+        self._nudge: Subscription | None = None
         self._system = system
         self._home = home
         self._tenants = tenants
@@ -52,6 +60,7 @@ class Doors:
         self.signers: frozenset[str] = frozenset()
         """The keys that tenants' credentials are signed with, as the server knows them."""
         self._pushed: Wanted | None = None
+        self._edge = 0
         self._asked = 0
         self._settled = 0
         """What was asked up to this number is in force."""
@@ -62,16 +71,23 @@ class Doors:
     async def start(self) -> None:
         """Push what is known, then after every change."""
         self._system.on_reconnect(self._forget)
+        self._nudge = await self._bus.subscribe(NUDGE, self._nudged)
         self._task = asyncio.create_task(self._run())
         await self.settled()
 
     async def stop(self) -> None:
         """Push no more."""
+        if self._nudge is not None:
+            await self._nudge.stop()
         await tasks.end(self._task)
 
     def changed(self, _name: str, _record: Tenant | Plan | None) -> None:
         """A tenant's record or a plan has changed."""
         self._wake.set()
+
+    def about(self) -> dict[str, str]:
+        """What an instance tells of it in `$SRV.INFO`: when the EDGE it has in force was made."""
+        return {"edge": str(self._edge)}
 
     def wanted(self) -> Wanted:
         """What follows from the records of now."""
@@ -103,6 +119,9 @@ class Doors:
                 retry_after=5.0,
             ) from None
 
+    async def _nudged(self, _message: Message) -> None:
+        self._wake.set()
+
     def _forget(self) -> None:
         self._pushed = None
         self._wake.set()
@@ -110,6 +129,7 @@ class Doors:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
+            self._reread()
             number, wanted = self._asked, self.wanted()
             if wanted != self._pushed:
                 try:
@@ -125,7 +145,16 @@ class Doors:
                 async with asyncio.timeout(_TICK):
                     await self._wake.wait()
 
+    def _reread(self) -> None:
+        """`tenantry keys` may have changed the tenants' signing keys."""
+        try:
+            if self._home.refresh():
+                self._pushed = None
+        except SetupError as error:
+            log.error("the operator's directory can't be read: going on as before", why=str(error))
+
     async def _push(self, wanted: Wanted) -> None:
+        edge = self._home.account("edge").iat
         jwt = self._home.edge_claims(wanted.revoked, wanted.scopes)
         account = self._home.validate_edge(jwt)
         answer = await self._system.call(_PUSH, jwt.encode())
@@ -133,4 +162,5 @@ class Doors:
         if "error" in result:
             raise Unavailable(f"nats-server refuses the account: {result['error']}")
         self.signers = frozenset(scoped.key for scoped in account.signing_keys)
+        self._edge = edge
         log.info("account in force", revoked=len(wanted.revoked), scopes=len(wanted.scopes))

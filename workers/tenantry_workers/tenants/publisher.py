@@ -9,7 +9,7 @@ from typing import Any
 from tenantry import subjects
 from tenantry.bus import Bus, Table
 from tenantry.bus import jetstream as js
-from tenantry.context.token import Minter, terms
+from tenantry.context.token import Mints, terms
 from tenantry.messages import Plan, Tenant, TenantEvent
 from tenantry.plans import effective
 from tenantry.wire import codec, headers, trace
@@ -25,9 +25,7 @@ def event_name(kind: type[TenantEvent]) -> str:
 class EventPublisher:
     """Publishes events of the service `tenants`, each with a context of its tenant."""
 
-    def __init__(
-        self, bus: Bus, minter: Minter, tenants: Table[Tenant], plans: Table[Plan]
-    ) -> None:
+    def __init__(self, bus: Bus, minter: Mints, tenants: Table[Tenant], plans: Table[Plan]) -> None:
         self._bus = bus
         self._minter = minter
         self._tenants = tenants

@@ -15,7 +15,7 @@ from tenantry import schedules, subjects
 from tenantry.bus import Bus, Message, Table
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
-from tenantry.context.token import Claims, KeyRing, Minter, terms
+from tenantry.context.token import Claims, KeyRing, Mints, terms
 from tenantry.errors import BadContext, BadSubject, JetStreamError, TooLarge, UnknownKey
 from tenantry.messages import Plan, Tenant
 from tenantry.plans import limits_of
@@ -42,7 +42,7 @@ class DueSchedules:
     def __init__(
         self,
         bus: Bus,
-        minter: Minter,
+        minter: Mints,
         ring: KeyRing,
         tenants: Table[Tenant],
         plans: Table[Plan],

@@ -10,7 +10,7 @@ import tenantry
 from tenantry import subjects
 from tenantry.bus import Table
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import Minter, terms
+from tenantry.context.token import Mints, terms
 from tenantry.errors import BadMessage, Conflict
 from tenantry.messages import (
     EVENT_OF_CHANGE,
@@ -62,7 +62,7 @@ class TenantsService:
         doors: Doors,
         tenants: Table[Tenant],
         plans: Table[Plan],
-        minter: Minter,
+        minter: Mints,
     ) -> None:
         self._store = store
         self._home = home
@@ -102,19 +102,23 @@ class TenantsService:
         _check_key(ask.public_key)
         await self._check_new(ask.public_key, ask.id)
         now = round(time.time(), 3)
-        scope = f"plan:{ask.plan}"
-        first = (
-            (Credential(public_key=ask.public_key, name="first", issued=now, scope=scope),)
-            if ask.public_key
-            else ()
-        )
+        scope, signer = f"plan:{ask.plan}", self._home.tenant_key
+        first: tuple[Credential, ...] = ()
+        if ask.public_key:
+            first = (
+                Credential(
+                    public_key=ask.public_key, name="first", issued=now, scope=scope, signer=signer
+                ),
+            )
         tenant = Tenant(id=ask.id, plan=ask.plan, created=now, updated=now, credentials=first)
         created, revision = await self._store.create(tenant)
         await self._tenants.reach(revision)
         jwt = None
         if ask.public_key is not None:
             await self._doors.settled()
-            jwt = self._home.tenant_jwt(ask.public_key, ask.id, name="first", scope=scope)
+            jwt = self._home.tenant_jwt(
+                ask.public_key, ask.id, name="first", scope=scope, signer=signer
+            )
         return TenantAnswer(tenant=created, jwt=jwt)
 
     async def show(self, _ctx: PlatformContext, ask: TenantRef) -> Tenant:
@@ -183,9 +187,13 @@ class TenantsService:
             raise Conflict("the expiry lies in the past", hint="give seconds since the epoch")
         _check_key(ask.public_key)
         await self._check_new(ask.public_key, ask.id)
-        issued = round(time.time(), 3)
+        issued, signer = round(time.time(), 3), self._home.tenant_key
         credential = Credential(
-            public_key=ask.public_key, name=ask.name, issued=issued, expires=ask.expires
+            public_key=ask.public_key,
+            name=ask.name,
+            issued=issued,
+            expires=ask.expires,
+            signer=signer,
         )
 
         def change(tenant: Tenant) -> Tenant:
@@ -199,6 +207,7 @@ class TenantsService:
             name=ask.name,
             expires=None if ask.expires is None else int(ask.expires),
             scope=next(c.scope for c in tenant.credentials if c.public_key == ask.public_key),
+            signer=signer,
         )
         return TenantAnswer(tenant=tenant, jwt=jwt)
 

@@ -10,14 +10,21 @@ from contextlib import AsyncExitStack
 import structlog
 
 from tenantry.bus import Bucket, Bus, Table
-from tenantry.context.token import Minter
 from tenantry.messages import Plan, Tenant
-from tenantry.runtime import Heartbeat, KeyTable, ServiceRun, WorkerOptions, config, publish_key
+from tenantry.runtime import (
+    ContextSigner,
+    Heartbeat,
+    KeyTable,
+    ServiceRun,
+    WorkerOptions,
+    config,
+)
 from tenantry.runtime.audit import Audit
 from tenantry.service.service import Service
 from tenantry_workers.tenants.connections import Connections
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
+from tenantry_workers.tenants.keys import KeyKeeper
 from tenantry_workers.tenants.letters import DeadLetterEvents
 from tenantry_workers.tenants.logins import RefusedLogins
 from tenantry_workers.tenants.plans import PlanEvents
@@ -54,17 +61,21 @@ class TenantsWorker:
             bus = await self._connect(stack, "control")
             system = await self._connect(stack, "sys")
             await provision(bus, self._config)
-            minter = Minter(*self._home.context_keys()[-1])
-            await publish_key(bus, minter)
+            keys = KeyTable(bus, self._home.context_root)
+            minter = ContextSigner(self._home, keys)
+            keeper = KeyKeeper(bus, self._home, keys)
+            for early in (keeper, keys):
+                await early.start()
+                stack.push_async_callback(early.stop)
+            await minter.ready()
             plans = Table(Bucket(bus, "plans", Plan))
             tenants = Table(Bucket(bus, "tenants", Tenant))
-            doors = Doors(system, self._home, tenants, plans)
+            doors = Doors(bus, system, self._home, tenants, plans)
             tenants.listen(doors.changed)
             plans.listen(doors.changed)
             publisher = EventPublisher(bus, minter, tenants, plans)
             events = TenantEvents(bus, publisher)
             letters = DeadLetterEvents(bus, publisher, tenants)
-            keys = KeyTable(bus)
             due = DueSchedules(bus, minter, keys.ring, tenants, plans)
             limits = PlanEvents(bus, publisher, tenants)
             quotas = QuotaEvents(bus, publisher, tenants, plans)
@@ -83,12 +94,18 @@ class TenantsWorker:
             if self._options.server_log is not None:
                 watch.append(Violations(self._options.server_log, audit, tenants))
             follow = (events, letters, limits, quotas, due, volumes, connections)
-            for part in (plans, tenants, keys, doors, *follow, audit, *watch):
+            for part in (plans, tenants, doors, *follow, audit, *watch):
                 await part.start()
                 stack.push_async_callback(part.stop)
             store = TenantStore(bus)
             handlers = TenantsService(store, self._home, doors, tenants, plans, minter)
-            run = ServiceRun(bus, handlers.service(), keys, self.instance)
+            run = ServiceRun(
+                bus,
+                handlers.service(),
+                keys,
+                self.instance,
+                about=lambda: minter.about() | doors.about(),
+            )
             await run.start()
             beat = Heartbeat(bus, [run.alive])
             await beat.start()
