@@ -107,8 +107,8 @@ async def ghost(mesh: Mesh) -> AsyncIterator[Program]:
 
 @pytest.fixture
 async def insider(mesh: Mesh) -> AsyncIterator[Bus]:
-    """Inside the mesh, as a service, but not by way of the library."""
-    async with await mesh.insider("service") as bus:
+    """Inside the mesh, as services, but not by way of the library."""
+    async with await mesh.insider("service", *services.NAMES) as bus:
         yield bus
 
 

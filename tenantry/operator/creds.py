@@ -16,6 +16,7 @@ _BLOCK = re.compile(r"-{3,}BEGIN ([A-Z ]+)-{3,}\s+(\S+)\s+-{3,}END ([A-Z ]+)-{3,
 _JWT, _SEED = "NATS USER JWT", "USER NKEY SEED"
 _HINT = "expected a .creds file with a NATS USER JWT and a USER NKEY SEED block"
 _TENANT_TAG = "tenant:"
+_SERVICE_TAG = "service:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,29 @@ def tenant_among(tags: Iterable[str]) -> str | None:
 def tenant_tag(tenant: str) -> str:
     """The tag that binds a user JWT to a tenant."""
     return f"{_TENANT_TAG}{tenant}"
+
+
+def services_of(text: str) -> frozenset[str]:
+    """The services that the holder may run. Raises SetupError."""
+    tags = parse(text).user.tags
+    return frozenset(tag.removeprefix(_SERVICE_TAG) for tag in tags if tag.startswith(_SERVICE_TAG))
+
+
+def service_tags(services: Iterable[str]) -> tuple[str, ...]:
+    """The tags that bind a user JWT to services."""
+    return tuple(f"{_SERVICE_TAG}{service}" for service in sorted(set(services)))
+
+
+def check_covers(path: Path, services: Iterable[str]) -> None:
+    """Raise :class:`SetupError` where credentials are not for all of these services."""
+    held = services_of(load(path))
+    if missing := sorted(set(services) - held):
+        issue = " ".join(f"--service {name}" for name in sorted(held | set(missing)))
+        raise SetupError(
+            f"{path} holds credentials for {', '.join(sorted(held)) or 'no service'}, "
+            f"not for {', '.join(missing)}",
+            hint=f"issue some with `tenantry nats creds service {issue}`",
+        )
 
 
 def public_key_of(text: str) -> str:

@@ -7,7 +7,7 @@
     server.conf           one node, ready for `nats-server -c`
     keys/*.nk             seeds; operator.nk, sys.nk, edge.nk, mesh.nk are never read again and
                           belong offline, the others sign
-    creds/*.creds         router, service, control, sys
+    creds/*.creds         router, control, sys; service.<name>.creds once a service has been run
     context/<kid>.seed    keys that sign tenant contexts
 
 A process needs only the seeds that it uses: a missing one is an error when it is asked for.
@@ -15,10 +15,11 @@ A process needs only the seeds that it uses: a missing one is an error when it i
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,6 +31,8 @@ from tenantry.operator import accounts, claims, creds, files, plant
 from tenantry.operator.keys import KeyPair, Kind, is_public_key
 from tenantry.operator.server_conf import ServerOptions, render_server_conf
 
+SERVICE = "service"
+_LONG = 100
 _BACKUP = "restore it from a backup, or make a new home elsewhere"
 
 
@@ -74,6 +77,8 @@ class OperatorHome:
             plant.plant(nursery, name, options)
             young = cls.load(nursery)
             for role in plant.ROLE_KEYS:
+                if role == SERVICE:
+                    continue  # made for each service when it is first run
                 text = young.issue_role(role, role)
                 files.write(nursery / "creds" / f"{role}.creds", text, secret=True)
             nursery.rename(home)
@@ -127,22 +132,41 @@ class OperatorHome:
         return self._accounts["mesh"].sub
 
     def creds_path(self, role: str) -> Path:
-        """Where the credentials of a role (router, service, control, sys) lie."""
+        """Where the credentials of a role (router, control, sys) lie."""
         return self.path / "creds" / f"{role}.creds"
 
-    def issue_role(self, role: str, name: str) -> str:
+    def service_creds(self, services: Iterable[str]) -> Path:
+        """The credentials for exactly these services, `creds/service.<names>.creds`.
+
+        They are made when they are first asked for, and then stay: who is connected with them
+        comes back with them. Raises SetupError.
+        """
+        names = sorted(set(services))
+        label = "+".join(names)
+        if len(label) > _LONG:
+            label = hashlib.sha256(label.encode()).hexdigest()[:16]
+        path = self.creds_path(f"{SERVICE}.{label}")
+        if not path.exists():
+            text = self.issue_role(SERVICE, label, services=names)
+            files.write(path, text, secret=True, keep=True)
+        creds.check_covers(path, names)
+        return path
+
+    def issue_role(self, role: str, name: str, *, services: Iterable[str] = ()) -> str:
         """New credentials for a worker: role router, service, control (MESH) or sys (SYS).
 
-        `name` is for people. Raises SetupError.
+        `name` is for people. Those of the role service are for the `services` that are named, and
+        need at least one. Raises SetupError.
         """
         label = plant.ROLE_KEYS.get(role)
         if label is None:
             known = ", ".join(plant.ROLE_KEYS)
             raise SetupError(f"unknown role {role!r}", hint=f"one of {known}")
+        tags = creds.service_tags(_checked(role, services))
         account = self.sys_public_key if role == "sys" else self.mesh_public_key
         user = KeyPair.generate(Kind.USER)
         jwt = claims.encode(
-            claims.User(issuer_account=account),
+            claims.User(issuer_account=account, tags=tags),
             subject=user.public_key,
             signer=self._key(label),
             name=name,
@@ -266,6 +290,27 @@ class OperatorHome:
         for account in self._accounts.values():
             signers |= {scoped.key for scoped in claims.read(account, claims.Account).signing_keys}
         return signers
+
+
+def _checked(role: str, services: Iterable[str]) -> list[str]:
+    names = sorted(set(services))
+    if role != SERVICE:
+        if names:
+            raise SetupError(f"the role {role} is not for services", hint="leave them out")
+        return names
+    if not names:
+        raise SetupError(
+            "credentials of the role service are for services that are named",
+            hint="name each that the process runs: --service orders --service ledger",
+        )
+    for name in names:
+        # It becomes a part of permissions: a dot or a wildcard in it would open others.
+        if not subjects.is_name(name):
+            raise SetupError(
+                f"{name[:80]!r} is not a name for a service",
+                hint="1 to 63 of a-z, 0-9 and inner '_', starting with a letter",
+            )
+    return names
 
 
 def _refuse_used(home: Path) -> None:
