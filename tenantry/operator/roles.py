@@ -97,8 +97,15 @@ def _lane(partition: int) -> tuple[str, ...]:
 
 
 def _discovery(service: str) -> tuple[str, ...]:
-    """Where an instance hears questions of the NATS service protocol."""
-    return ("$SRV.*", f"$SRV.*.{service}", f"$SRV.*.{service}.*")
+    """Where an instance hears questions of the NATS service protocol.
+
+    Each verb by name: who may subscribe `$SRV.*` may subscribe `$SRV.>` too (nats-server 2.15.1).
+    """
+    return tuple(
+        f"$SRV.{verb}{rest}"
+        for verb in ("PING", "INFO", "STATS")
+        for rest in ("", f".{service}", f".{service}.*")
+    )
 
 
 def _life(service: str) -> tuple[str, ...]:
