@@ -115,15 +115,16 @@ class Program:
 
 
 class Unbound(claims.User, frozen=True, tag_field="type", tag="user"):
-    """A user that no template binds."""
+    """A user that no template binds: it may do everything but read the edge."""
 
+    sub: claims.Permission = claims.Permission(deny=("edge.>",))
     subs: int = claims.UNLIMITED
     data: int = claims.UNLIMITED
     payload: int = claims.UNLIMITED
 
 
 def root_creds(home: OperatorHome, folder: Path) -> Path:
-    """Credentials of MESH without any bound, signed by the key that belongs offline."""
+    """Credentials of MESH that are no role's, signed by the key that belongs offline."""
     path = folder / "root.creds"
     if not path.exists():
         signer = KeyPair.from_seed((home.path / "keys" / "mesh.nk").read_text().strip())
@@ -298,7 +299,8 @@ class Mesh:
     async def insider(self, role: str, *services: str) -> Bus:
         """A connection inside the mesh, with a role's credentials, those of `service` for these.
 
-        The role `root` is none of the mesh's: it may do everything.
+        The role `root` is none of the mesh's: it may do
+        everything but read the edge.
         """
         creds = self.creds(role, *services)
         return await Bus.connect(self.url, creds=creds, name=f"test-{role}")

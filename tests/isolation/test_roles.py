@@ -210,11 +210,12 @@ async def test_a_consumer_of_another_can_not_be_made_under_ones_own_name(
 
 @cannot(82, Layer.SERVER)
 async def test_a_service_acknowledges_nothing_for_another(
-    orders: Client, control: Bus, acme: Program, ledger_lane: str
+    orders: Client, roles: Roles, control: Bus, acme: Program, ledger_lane: str
 ) -> None:
     await acme.client.publish("notes.remember", {"text": "x"})
-    seq = await _delivered(control, ledger_lane)
-    assert not await orders.may_publish(f"$JS.ACK.JOURNAL.{ledger_lane}.1.{seq}.1.1.0")
+    stream = (await roles.root()).nats.jetstream()
+    [message] = await (await stream.pull_subscribe_bind(ledger_lane, "JOURNAL")).fetch(1)
+    assert not await orders.may_publish(message.reply)
     info = await api(control, f"CONSUMER.INFO.JOURNAL.{ledger_lane}")
     assert info["num_ack_pending"] > 0
 
@@ -546,12 +547,3 @@ async def test_jetstream_still_answers_wherever_it_is_told(orders: Client, own_m
 async def _forget(control: Bus, consumer: str) -> None:
     if await _exists(control, consumer):
         await api(control, f"CONSUMER.DELETE.JOURNAL.{consumer}")
-
-
-async def _delivered(control: Bus, consumer: str) -> int:
-    """Have it deliver something; returns the sequence."""
-    path = f"$JS.API.CONSUMER.MSG.NEXT.JOURNAL.{consumer}"
-    ask_for = msgspec.json.encode({"batch": 1, "expires": 2_000_000_000})
-    await control.call(path, ask_for)
-    info = await api(control, f"CONSUMER.INFO.JOURNAL.{consumer}")
-    return int(info["delivered"]["stream_seq"])
