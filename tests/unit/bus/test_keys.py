@@ -35,7 +35,7 @@ async def bucket(bus: Bus) -> Bucket[VerifyKey]:
 @pytest.fixture
 async def keys(station: Station, bucket: Bucket[VerifyKey]) -> AsyncIterator[KeyTable]:
     """As a service has them."""
-    keys = KeyTable(await station.connect("service"))
+    keys = KeyTable(await station.connect("service", "reader"))
     await keys.start()
     yield keys
     await keys.stop()
@@ -61,7 +61,7 @@ async def test_keys_that_were_there_before_are_loaded(
 ) -> None:
     new = minter()
     await publish_key(bus, new)
-    keys = KeyTable(await station.connect("service"))
+    keys = KeyTable(await station.connect("service", "reader"))
     await keys.start()
     assert verifies(keys, new)
     await keys.stop()
@@ -108,7 +108,7 @@ async def test_what_is_no_key_does_not_stop_the_next(
 
 async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station) -> None:
     control, new = await frail.connect(), minter()
-    keys = KeyTable(await frail.connect("service"))
+    keys = KeyTable(await frail.connect("service", "reader"))
     waiting = asyncio.create_task(keys.wait())
     await asyncio.sleep(0.1)
     assert not waiting.done()
