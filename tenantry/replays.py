@@ -298,7 +298,10 @@ class Replays:
         if generation is None or generation in (row.generation, row.former):
             return
         begin = prefix(tenant, service, generation)
-        await api(self._bus, f"STREAM.PURGE.KV_{STATE}", {"filter": f"$KV.{STATE}.{begin}>"})
+        # What a service has had from the beginning is what the others begin with, too.
+        wanted = [f"{begin}>"] if generation else await keys_of(self._bus, begin)
+        for key in wanted:
+            await api(self._bus, f"STREAM.PURGE.KV_{STATE}", {"filter": f"$KV.{STATE}.{key}"})
 
     async def _values(self, replay: Replay, generation: int) -> dict[str, bytes]:
         begin = prefix(replay.tenant, replay.service, generation)

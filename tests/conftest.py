@@ -111,13 +111,13 @@ async def ghost(mesh: Mesh) -> AsyncIterator[Program]:
 
 @pytest.fixture
 async def insider(mesh: Mesh) -> AsyncIterator[Bus]:
-    """Inside the mesh, as a service, but not by way of the library."""
-    async with await mesh.insider("service") as bus:
+    """Inside the mesh, as services, but not by way of the library."""
+    async with await mesh.insider("service", *services.NAMES) as bus:
         yield bus
 
 
 @pytest.fixture
 async def control(mesh: Mesh) -> AsyncIterator[Bus]:
-    """Inside the mesh, as the control plane: may read everything."""
-    async with await mesh.insider("control") as bus:
+    """Inside the mesh, bound by nothing: it sees and does what a test could not otherwise."""
+    async with await mesh.insider("root") as bus:
         yield bus

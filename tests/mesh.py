@@ -25,7 +25,7 @@ from tenantry import Client, Service, Worker, errors
 from tenantry.bus import Bucket, Bus
 from tenantry.context.token import Minter
 from tenantry.messages import Plan
-from tenantry.operator import OperatorHome
+from tenantry.operator import OperatorHome, claims
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry.runtime import WorkerOptions
@@ -114,6 +114,26 @@ class Program:
         return list(answer["texts"])
 
 
+class Unbound(claims.User, frozen=True, tag_field="type", tag="user"):
+    """A user that no template binds: it may do everything but read the edge."""
+
+    sub: claims.Permission = claims.Permission(deny=("edge.>",))
+    subs: int = claims.UNLIMITED
+    data: int = claims.UNLIMITED
+    payload: int = claims.UNLIMITED
+
+
+def root_creds(home: OperatorHome, folder: Path) -> Path:
+    """Credentials of MESH that are no role's, signed by the key that belongs offline."""
+    path = folder / "root.creds"
+    if not path.exists():
+        signer = KeyPair.from_seed((home.path / "keys" / "mesh.nk").read_text().strip())
+        user = KeyPair.generate(Kind.USER)
+        jwt = claims.encode(Unbound(), subject=user.public_key, signer=signer, name="root")
+        path.write_text(creds_files.render(jwt, user))
+    return path
+
+
 class Mesh:
     """Starts and stops workers against one server."""
 
@@ -138,10 +158,9 @@ class Mesh:
         )
 
     def worker(self, *services: Service, drain: float = 5.0) -> Worker:
-        """A worker with the credentials of the role `service`."""
-        return Worker(
-            services, servers=self.url, creds=self.home.creds_path("service"), drain=drain
-        )
+        """A worker with credentials for exactly these services."""
+        creds = self.home.service_creds([service.name for service in services])
+        return Worker(services, servers=self.url, creds=creds, drain=drain)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the mesh's own loop."""
@@ -279,9 +298,20 @@ class Mesh:
             self.url, user_credentials=str(creds), inbox_prefix=f"_INBOX.{creds.stem}", **options
         )
 
-    async def insider(self, role: str) -> Bus:
-        """A connection inside the mesh, with a role's credentials."""
-        return await Bus.connect(self.url, creds=self.home.creds_path(role), name=f"test-{role}")
+    async def insider(self, role: str, *services: str) -> Bus:
+        """A connection inside the mesh, with a role's credentials, those of `service` for these.
+
+        The role `root` is none of the mesh's: it may do
+        everything but read the edge.
+        """
+        creds = self.creds(role, *services)
+        return await Bus.connect(self.url, creds=creds, name=f"test-{role}")
+
+    def creds(self, role: str, *services: str) -> Path:
+        """The credentials of a role."""
+        if role == "root":
+            return root_creds(self.home, self.folder)
+        return self.home.service_creds(services) if services else self.home.creds_path(role)
 
 
 class Entry(NamedTuple):

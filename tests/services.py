@@ -43,6 +43,9 @@ class Texts(Struct, frozen=True):
     texts: tuple[str, ...] = ()
 
 
+NAMES = ("notes", "followers", "planner")
+"""What the credentials of an insider are for: services that many tests share."""
+
 notes = Service("notes", version="1.0.0", concurrency=32)
 noted = notes.event("noted", Noted)
 

@@ -39,17 +39,19 @@ async def read(
     first: int = 1,
     ahead: int = AHEAD,
     headers_only: bool = False,
+    name: str = "",
 ) -> AsyncGenerator[StoredMessage, None]:
     """The messages of `stream` on `subject` (with wildcards), in order, from `first` on.
 
     It ends where the stream ends. What is lost on the way is read again: none is left out and none
     comes twice. With `headers_only` there are no bodies, and `Nats-Msg-Size` tells what they are,
-    in bytes. Raises :class:`Unavailable` when NATS stays away, :class:`JetStreamError` where it has
-    no such stream.
+    in bytes. The consumer has a random name, or `name` for who may make no other: then it takes the
+    place of one that has it. Raises :class:`Unavailable` when NATS stays away,
+    :class:`JetStreamError` where it has no such stream.
     """
     failed = 0
     while True:
-        reader = _Reader(bus, stream, subject, ahead, headers_only)
+        reader = _Reader(bus, stream, subject, ahead, headers_only, name)
         try:
             async with aclosing(reader.run(first)) as messages:
                 async for message in messages:
@@ -67,13 +69,17 @@ async def read(
 class _Reader:
     """One consumer, from its making to its end."""
 
-    def __init__(self, bus: Bus, stream: str, subject: str, ahead: int, headers_only: bool) -> None:
+    def __init__(
+        self, bus: Bus, stream: str, subject: str, ahead: int, headers_only: bool, name: str
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._subject = subject
         self._ahead = ahead
         self._headers_only = headers_only
-        self._name = f"read-{secrets.token_hex(8)}"
+        self._fixed = bool(name)
+        self._name = name or f"read-{secrets.token_hex(8)}"
+        self._run = secrets.token_hex(4)
         self._came: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._expected = 0
@@ -84,7 +90,7 @@ class _Reader:
 
     @property
     def _reply(self) -> str:
-        return f"{self._bus.inbox}.read.{self._name}"
+        return f"{self._bus.inbox}.read.{self._name}.{self._run}"
 
     async def run(self, first: int) -> AsyncGenerator[StoredMessage, None]:
         """Read to the end; raises :class:`Unavailable` where it must be begun anew."""
@@ -110,8 +116,11 @@ class _Reader:
         finally:
             forget()
             await subscription.stop()
-            with contextlib.suppress(Rejection, JetStreamError):  # it goes by itself after a while
-                await api(self._bus, f"CONSUMER.DELETE.{self._stream}.{self._name}")
+            await self._delete()  # else it goes by itself after a while
+
+    async def _delete(self) -> None:
+        with contextlib.suppress(Rejection, JetStreamError):
+            await api(self._bus, f"CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def _create(self, first: int) -> int:
         """Make the consumer; returns how many messages it has."""
@@ -127,6 +136,8 @@ class _Reader:
             "mem_storage": True,
             "num_replicas": 1,
         }
+        if self._fixed:
+            await self._delete()
         try:
             ask = {"stream_name": self._stream, "config": config}
             return int((await api(self._bus, path, ask))["num_pending"])

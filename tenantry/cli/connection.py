@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from tenantry.errors import ConnectionFailed, SetupError
 from tenantry.local import state as state_folder
 from tenantry.local import valkey
 from tenantry.local.state import StateFolder
+from tenantry.operator import OperatorHome
 from tenantry.operator import creds as creds_files
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -79,6 +81,15 @@ class Connection:
                 f"{path} holds credentials of the tenant {tenant}, not of the role {role}",
                 hint="unset TENANTRY_CREDS or give --creds FILE",
             )
+        return path
+
+    def service_creds(self, services: Sequence[str]) -> Path:
+        """Credentials for these services; out of the operator's directory, made where there are
+        none. Raises :class:`SetupError`."""
+        if self.creds is None and (self.operator_home() / "home.json").exists():
+            return OperatorHome.load(self.operator_home()).service_creds(services)
+        path = self.role_creds("service")
+        creds_files.check_covers(path, services)
         return path
 
     def tenant_creds(self, tenant: str) -> Path:

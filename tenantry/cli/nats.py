@@ -21,7 +21,7 @@ app = App(
     help="Make the operator's directory, server configuration and credentials.",
     help_epilogue=examples(
         "tenantry nats init /etc/tenantry --name production --replicas 3",
-        "tenantry nats creds service --home /etc/tenantry --out orders.creds",
+        "tenantry nats creds service --service orders --home /etc/tenantry --out orders.creds",
     ),
 )
 
@@ -30,7 +30,7 @@ _MADE = (
     ("mesh.toml", "what the tenants worker sets up in JetStream"),
     ("keys/", "seeds; operator.nk, sys.nk, edge.nk and mesh.nk belong offline"),
     ("context/", "the key that signs tenant contexts"),
-    ("creds/", "credentials of the roles router, service, control, sys"),
+    ("creds/", "credentials of the roles router, control, sys; of services as they are run"),
 )
 
 
@@ -74,7 +74,8 @@ def init(
 
 @app.command(
     help_epilogue=examples(
-        "tenantry nats creds service --home /etc/tenantry --out orders.creds",
+        "tenantry nats creds service --service orders --home /etc/tenantry --out orders.creds",
+        "tenantry nats creds service --service orders --service ledger --out shop.creds",
         "tenantry nats creds control | ssh ops 'umask 77; cat > control.creds'",
     )
 )
@@ -86,11 +87,22 @@ def creds(
         Path,
         Parameter(env_var="TENANTRY_HOME", group=CONNECTION, help="the operator's directory"),
     ] = DEFAULT / "operator",
+    service: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="", help="of the role service: one that the holder may run; may be repeated"
+        ),
+    ] = (),
     name: Annotated[str, Parameter(help="for people: who uses them")] = "",
     out: Annotated[Path | None, Parameter(help="write them there, not to stdout")] = None,
 ) -> None:
-    """Issue credentials of a role of the mesh, with a new key pair."""
-    text = OperatorHome.load(home).issue_role(role, name or role)
+    """Issue credentials of a role of the mesh, with a new key pair.
+
+    Those of the role service open what belongs to the services that are
+    named: their requests, state, dead letters and consumers, no others'.
+    """
+    label = name or "+".join(service) or role
+    text = OperatorHome.load(home).issue_role(role, label, services=service)
     if out is None:
         if sys.stdout.isatty():
             raise UsageError("credentials are secret", hint="give --out FILE, or use a pipe")

@@ -74,7 +74,8 @@ def _worker(
         if mixed := [name for name in names if targets.shipped(name)]:
             raise UsageError(f"{mixed[0]} runs in a process of its own", hint="start it apart")
         services = [targets.service(name) for name in names]
-        return Worker(services, servers=at.server(), creds=at.role_creds("service"), drain=drain)
+        creds = at.service_creds([service.name for service in services])
+        return Worker(services, servers=at.server(), creds=creds, drain=drain)
     if len(names) > 1:
         raise UsageError(f"{names[0]} runs in a process of its own", hint="start the others apart")
     wanted = WorkerOptions(

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tenantry.bus import Bucket, Bus, Entry, api
+from tenantry.bus import Bucket, Bus, Entry
 from tenantry.bus.kv import Record
+from tenantry.bus.reading import read
 from tenantry.context.turn import Turn, free
 from tenantry.errors import BadMessage, Conflict, Superseded, from_inside
 from tenantry.wire import headers
@@ -30,7 +31,8 @@ class State:
     """The values of one service for one tenant.
 
     Keys are `<tenant>.<service>.<name>`; those of a namespace that a recovery has filled are
-    `<tenant>.<service>/<generation>.<name>`.
+    `<tenant>.<service>./<generation>.<name>`: the service is a token of its own in both, which
+    permissions can name.
     """
 
     __slots__ = ("_bucket", "_check", "_fence", "_prefix", "_seen")
@@ -154,20 +156,18 @@ class State:
 
 def prefix(tenant: str, service: str, generation: int = 0) -> str:
     """What the keys of a namespace begin with; no name of a value contains a slash."""
-    return f"{tenant}.{service}/{generation}." if generation else f"{tenant}.{service}."
+    return f"{tenant}.{service}./{generation}." if generation else f"{tenant}.{service}."
 
 
 async def keys_of(bus: Bus, begin: str) -> list[str]:
-    """The keys that begin so, deleted ones too."""
+    """The keys of the namespace that begin so, deleted ones too."""
     subject = f"$KV.{BUCKET}."
-    found: list[str] = []
-    while True:
-        ask = {"subjects_filter": f"{subject}{begin}>", "offset": len(found)}
-        info = await api(bus, f"STREAM.INFO.KV_{BUCKET}", ask)
-        page = info["state"].get("subjects") or {}
-        found += (each.removeprefix(subject) for each in page)
-        if len(found) >= info.get("total", 0) or not page:
-            return found
+    found: dict[str, None] = {}
+    async for each in read(bus, f"KV_{BUCKET}", f"{subject}{begin}>", headers_only=True):
+        key = each.subject.removeprefix(subject)
+        if not key.startswith("/", len(begin)):  # that is another namespace
+            found[key] = None
+    return list(found)
 
 
 def _conflict(text: str) -> Conflict:

@@ -18,6 +18,7 @@ _JWT, _SEED = "NATS USER JWT", "USER NKEY SEED"
 _HINT = "expected a .creds file with a NATS USER JWT and a USER NKEY SEED block"
 _TENANT_TAG = "tenant:"
 _ROOT_TAG = "context-root:"
+_SERVICE_TAG = "service:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,29 @@ def root_of(text: str) -> str | None:
         if tag.startswith(_ROOT_TAG):
             return tag.removeprefix(_ROOT_TAG).upper()
     return None
+
+
+def services_of(text: str) -> frozenset[str]:
+    """The services that the holder may run. Raises SetupError."""
+    tags = parse(text).user.tags
+    return frozenset(tag.removeprefix(_SERVICE_TAG) for tag in tags if tag.startswith(_SERVICE_TAG))
+
+
+def service_tags(services: Iterable[str]) -> tuple[str, ...]:
+    """The tags that bind a user JWT to services."""
+    return tuple(f"{_SERVICE_TAG}{service}" for service in sorted(set(services)))
+
+
+def check_covers(path: Path, services: Iterable[str]) -> None:
+    """Raise :class:`SetupError` where credentials are not for all of these services."""
+    held = services_of(load(path))
+    if missing := sorted(set(services) - held):
+        issue = " ".join(f"--service {name}" for name in sorted(held | set(missing)))
+        raise SetupError(
+            f"{path} holds credentials for {', '.join(sorted(held)) or 'no service'}, "
+            f"not for {', '.join(missing)}",
+            hint=f"issue some with `tenantry nats creds service {issue}`",
+        )
 
 
 def public_key_of(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -11,10 +12,11 @@ from tenantry.errors import SetupError
 _SECRET, _PUBLIC = 0o600, 0o644
 
 
-def write(path: Path, text: str, *, secret: bool) -> None:
+def write(path: Path, text: str, *, secret: bool, keep: bool = False) -> None:
     """Write a file by way of a neighbour and a rename. Raises SetupError.
 
-    A secret is readable by its owner only, whatever the umask, from its first byte on.
+    A secret is readable by its owner only, whatever the umask, from its first byte on. With `keep`
+    a file that is there, perhaps since just now, stays as it is.
     """
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -26,7 +28,11 @@ def write(path: Path, text: str, *, secret: bool) -> None:
                 os.fchmod(file.fileno(), _SECRET if secret else _PUBLIC)
                 file.flush()
                 os.fsync(file.fileno())
-            neighbour.replace(path)
+            if keep:
+                with contextlib.suppress(FileExistsError):
+                    path.hardlink_to(neighbour)
+            else:
+                neighbour.replace(path)
         finally:
             neighbour.unlink(missing_ok=True)
     except OSError as error:

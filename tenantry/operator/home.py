@@ -8,7 +8,7 @@
     keys/*.nk             seeds; operator.nk, sys.nk, edge.nk, mesh.nk are never read again and
                           belong offline; context-root.nk is read where context keys change,
                           the others sign
-    creds/*.creds         router, service, control, sys
+    creds/*.creds         router, control, sys; service.<name>.creds once a service has been run
     context/<kid>.seed    keys that sign tenant contexts
     context/<kid>.json    their public halves, certified by context-root.nk
 
@@ -17,10 +17,11 @@ A process needs only the seeds that it uses: a missing one is an error when it i
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,6 +35,8 @@ from tenantry.operator.certificate import certify
 from tenantry.operator.keys import KeyPair, Kind, is_public_key
 from tenantry.operator.server_conf import ServerOptions, render_server_conf
 
+SERVICE = "service"
+_LONG = 100
 _BACKUP = "restore it from a backup, or make a new home elsewhere"
 
 
@@ -79,6 +82,8 @@ class OperatorHome:
             plant.plant(nursery, name, options)
             young = cls.load(nursery)
             for role in plant.ROLE_KEYS:
+                if role == SERVICE:
+                    continue  # made for each service when it is first run
                 text = young.issue_role(role, role)
                 files.write(nursery / "creds" / f"{role}.creds", text, secret=True)
             nursery.rename(home)
@@ -174,19 +179,37 @@ class OperatorHome:
         return live
 
     def creds_path(self, role: str) -> Path:
-        """Where the credentials of a role (router, service, control, sys) lie."""
+        """Where the credentials of a role (router, control, sys) lie."""
         return self.path / "creds" / f"{role}.creds"
 
-    def issue_role(self, role: str, name: str) -> str:
+    def service_creds(self, services: Iterable[str]) -> Path:
+        """The credentials for exactly these services, `creds/service.<names>.creds`.
+
+        They are made when they are first asked for, and then stay: who is connected with them
+        comes back with them. Raises SetupError.
+        """
+        names = sorted(set(services))
+        label = "+".join(names)
+        if len(label) > _LONG:
+            label = hashlib.sha256(label.encode()).hexdigest()[:16]
+        path = self.creds_path(f"{SERVICE}.{label}")
+        if not path.exists():
+            text = self.issue_role(SERVICE, label, services=names)
+            files.write(path, text, secret=True, keep=True)
+        creds.check_covers(path, names)
+        return path
+
+    def issue_role(self, role: str, name: str, *, services: Iterable[str] = ()) -> str:
         """New credentials for a worker: role router, service, control (MESH) or sys (SYS).
 
-        `name` is for people. Raises SetupError.
+        `name` is for people. Those of the role service are for the `services` that are named, and
+        need at least one. Raises SetupError.
         """
         label = plant.ROLE_KEYS.get(role)
         if label is None:
             known = ", ".join(plant.ROLE_KEYS)
             raise SetupError(f"unknown role {role!r}", hint=f"one of {known}")
-        return self._issue(label, name, ())
+        return self._issue(label, name, creds.service_tags(_checked(role, services)))
 
     def reissue(self, label: str, former: creds.Credentials) -> str:
         """The same credentials with a new key pair, by the key that signs for the label now.
@@ -403,6 +426,27 @@ def _read(home: Path) -> tuple[plant.Manifest, claims.Claims, dict[str, claims.C
         if documents[account].iss not in trusted:
             raise SetupError(f"{file} is of another operator", hint=_BACKUP)
     return manifest, operator, documents
+
+
+def _checked(role: str, services: Iterable[str]) -> list[str]:
+    names = sorted(set(services))
+    if role != SERVICE:
+        if names:
+            raise SetupError(f"the role {role} is not for services", hint="leave them out")
+        return names
+    if not names:
+        raise SetupError(
+            "credentials of the role service are for services that are named",
+            hint="name each that the process runs: --service orders --service ledger",
+        )
+    for name in names:
+        # It becomes a part of permissions: a dot or a wildcard in it would open others.
+        if not subjects.is_name(name):
+            raise SetupError(
+                f"{name[:80]!r} is not a name for a service",
+                hint="1 to 63 of a-z, 0-9 and inner '_', starting with a letter",
+            )
+    return names
 
 
 def _refuse_used(home: Path) -> None:

@@ -2,7 +2,9 @@
 
 A template belongs to a scoped signing key, so it holds for every credential that the key has
 signed or will sign, and a change of it needs no new credentials. `{{tag(tenant)}}` is the value
-of the tag `tenant:<id>` of the user JWT, `{{subject()}}` the user's own public key (ADR-14).
+of the tag `tenant:<id>` of the user JWT, `{{subject()}}` the user's own public key (ADR-14). A tag
+with several values multiplies out, and a template may be part of a token. See
+docs/decisions/0024-a-role-for-each-service.md.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tenantry.operator.claims import Permission, Template
-from tenantry.streams import JOURNAL
+from tenantry.streams import BUCKETS, DEAD, JOURNAL, RESTORING, SCHEDULES, TIMERS
+from tenantry.subjects import PARTITIONS
 
 OWN_INBOX = "_MESH.{{subject()}}.>"
 ANY_MESH_INBOX = "_MESH.*.>"
@@ -38,43 +41,93 @@ def tenant_inbox_prefix(tenant: str) -> str:
     return f"_INBOX.{tenant}"
 
 
-def _reads(stream: str) -> tuple[str, ...]:
-    """Everything that reading a stream or watching a bucket asks of JetStream, and no writing."""
-    api = "$JS.API"
+_OWN = "{{tag(service)}}"
+"""Each service that the holder of the credentials may run."""
+
+_LANES = range(PARTITIONS)
+
+
+def _watches(bucket: str, keys: str = ">") -> tuple[str, ...]:
+    """A watch of some keys of a bucket (`tenantry.bus.Table`), which compares itself now and then.
+
+    A watch is a consumer under a random name, so `*`: nobody can guess those of others.
+    """
+    api, stream = "$JS.API", f"KV_{bucket}"
     return (
         f"{api}.STREAM.INFO.{stream}",
-        f"{api}.STREAM.MSG.GET.{stream}",
-        f"{api}.DIRECT.GET.{stream}",
-        f"{api}.DIRECT.GET.{stream}.>",
-        # Without a name: that is how nats-py makes the ordered consumer of a KV watch.
-        f"{api}.CONSUMER.CREATE.{stream}",
-        f"{api}.CONSUMER.CREATE.{stream}.>",
-        f"{api}.CONSUMER.INFO.{stream}.*",
+        f"{api}.CONSUMER.CREATE.{stream}.*.$KV.{bucket}.{keys}",
         f"{api}.CONSUMER.MSG.NEXT.{stream}.*",
         f"{api}.CONSUMER.DELETE.{stream}.*",
-        f"$JS.ACK.{stream}.>",
-        f"$JS.FC.{stream}.>",
     )
 
 
-def _buckets(*names: str) -> tuple[str, ...]:
-    return tuple(subject for name in names for subject in _reads(f"KV_{name}"))
+def _gets(bucket: str, keys: str = ">") -> tuple[str, ...]:
+    """The latest value of a key. The key is in the subject, where permissions can see it."""
+    return (f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{keys}",)
 
 
-_CONSUMES_JOURNAL = (
-    # The filter is part of the subject here; without it one could not be held to anything.
-    f"$JS.API.STREAM.INFO.{JOURNAL}",
-    f"$JS.API.CONSUMER.CREATE.{JOURNAL}.>",
-    f"$JS.API.CONSUMER.INFO.{JOURNAL}.*",
-    f"$JS.API.CONSUMER.MSG.NEXT.{JOURNAL}.*",
-    f"$JS.API.CONSUMER.UNPIN.{JOURNAL}.*",
-    f"$JS.API.CONSUMER.DELETE.{JOURNAL}.*",
-    f"$JS.API.DIRECT.GET.{JOURNAL}",
-    f"$JS.ACK.{JOURNAL}.>",
-)
+def _consumes(bucket: str, keys: str) -> tuple[str, ...]:
+    """A consumer that goes once through some keys (`tenantry.bus.reading`)."""
+    api, stream = "$JS.API.CONSUMER", f"KV_{bucket}"
+    return (
+        f"{api}.CREATE.{stream}.*.$KV.{bucket}.{keys}",
+        f"{api}.INFO.{stream}.*",
+        f"{api}.MSG.NEXT.{stream}.*",
+        f"{api}.DELETE.{stream}.*",
+    )
+
+
+def _last_of(bucket: str) -> tuple[str, ...]:
+    """The last sequence under some keys, as `Table.sync` asks: no permission can narrow it."""
+    return (f"$JS.API.STREAM.MSG.GET.KV_{bucket}",)
+
+
+def _lane(partition: int) -> tuple[str, ...]:
+    """The consumer of a service's lane, and the one that reads a tenant's past for a replay."""
+    api, lane = "$JS.API.CONSUMER", f"{JOURNAL}.{_OWN}-{partition}"
+    reader = f"{JOURNAL}.{_OWN}-read-{partition}"
+    return (
+        f"{api}.CREATE.{lane}",
+        f"{api}.CREATE.{lane}.>",
+        f"{api}.INFO.{lane}",
+        f"{api}.MSG.NEXT.{lane}",
+        f"{api}.UNPIN.{lane}",
+        f"$JS.ACK.{lane}.>",
+        f"{api}.CREATE.{reader}.journal.>",
+        f"{api}.INFO.{reader}",
+        f"{api}.MSG.NEXT.{reader}",
+        f"{api}.DELETE.{reader}",
+    )
+
+
+def _discovery(service: str) -> tuple[str, ...]:
+    """Where an instance hears questions of the NATS service protocol.
+
+    Each verb by name: who may subscribe `$SRV.*` may subscribe `$SRV.>` too (nats-server 2.15.1).
+    """
+    return tuple(
+        f"$SRV.{verb}{rest}"
+        for verb in ("PING", "INFO", "STATS")
+        for rest in ("", f".{service}", f".{service}.*")
+    )
+
+
+def _life(service: str) -> tuple[str, ...]:
+    return (f"platform.alive.{service}", f"platform.gone.{service}")
+
 
 _ROUTER = Template(
-    sub=Permission(allow=("edge.>", OWN_INBOX, SERVICES, TALLIES, "platform.>")),
+    sub=Permission(
+        allow=(
+            "edge.>",
+            OWN_INBOX,
+            *_discovery("router"),
+            TALLIES,
+            "platform.router.*",
+            *_life("*"),
+            DISCONNECTS,
+        )
+    ),
     pub=Permission(
         allow=(
             "request.*.*.*",
@@ -82,58 +135,111 @@ _ROUTER = Template(
             AUDIT,
             TENANT_INBOX,
             ANY_MESH_INBOX,
-            SERVICES,
-            "platform.>",
+            "$SRV.PING",
+            *_life("router"),
             "$KV.keys.>",
             "$KV.usage.>",
-            "$JS.API.INFO",
-            *_buckets("tenants", "plans", "catalogue", "keys", "usage", "volumes"),
-            *_reads(JOURNAL),
+            *_watches("tenants"),
+            *_watches("plans"),
+            *_watches("catalogue"),
+            *_watches("keys"),
+            *_gets("keys"),
+            *_gets("usage"),
+            *_watches("volumes"),
+            # By sequence, to renew what it has signed: that has no subject to hold it to.
+            f"$JS.API.DIRECT.GET.{JOURNAL}",
         )
     ),
 )
 
 _SERVICE = Template(
     sub=Permission(
-        allow=(
-            "request.*.*.*",
-            OWN_INBOX,
-            SERVICES,
-            TALLIES,
-            "platform.alive.*",
-            "platform.gone.*",
-        )
+        allow=(f"request.*.{_OWN}.*", OWN_INBOX, *_discovery(_OWN), TALLIES, *_life(_OWN))
     ),
     pub=Permission(
         allow=(
+            # Those of others too: requests and commands to them. Who gets one verifies its context.
             "request.*.*.*",
             "tenant.*.*.*",
-            "dead.*.*.*",
-            "schedule.*.*.*",
-            "timer.*.*.*",
+            f"dead.*.{_OWN}.*",
+            f"schedule.*.{_OWN}.*",
+            f"timer.*.{_OWN}.*",
             AUDIT,
             TENANT_INBOX,
             ANY_MESH_INBOX,
-            SERVICES,
-            "platform.alive.*",
-            "platform.gone.*",
+            f"$SRV.PING.{_OWN}",
+            *_life(_OWN),
             "platform.router.renew_context",
-            "$KV.catalogue.>",
-            "$KV.state.>",
-            "$KV.cursors.>",
-            "$KV.replays.>",
-            "$JS.API.INFO",
-            *_buckets("keys", "catalogue", "state", "cursors", "replays"),
-            *_CONSUMES_JOURNAL,
+            f"$KV.catalogue.{_OWN}.>",
+            f"$KV.state.*.{_OWN}.>",
+            f"$KV.cursors.{_OWN}.*",
+            f"$KV.replays.{_OWN}.*",
+            *_watches("keys"),
+            *_gets("keys"),
+            *_gets("catalogue", f"{_OWN}.>"),
+            *_gets("state", f"*.{_OWN}.>"),
+            *_consumes("state", f"*.{_OWN}.>"),
+            *_watches("cursors", f"{_OWN}.*"),
+            *_gets("cursors", f"{_OWN}.*"),
+            *_last_of("cursors"),
+            *_watches("replays", f"{_OWN}.*"),
+            *_gets("replays", f"{_OWN}.*"),
+            *_last_of("replays"),
+            f"$JS.API.STREAM.INFO.{JOURNAL}",
+            # A service may follow any event, and so read all of the journal.
+            f"$JS.API.DIRECT.GET.{JOURNAL}",
+            *(subject for partition in _LANES for subject in _lane(partition)),
         )
     ),
 )
 
+
+def _manages(stream: str) -> tuple[str, ...]:
+    """All of one stream but what its consumers deliver to others: no ack, no pin."""
+    api = "$JS.API"
+    return (
+        f"{api}.STREAM.*.{stream}",
+        f"{api}.STREAM.MSG.*.{stream}",
+        f"{api}.DIRECT.GET.{stream}",
+        f"{api}.DIRECT.GET.{stream}.>",
+        f"{api}.CONSUMER.LIST.{stream}",
+        f"{api}.CONSUMER.CREATE.{stream}.>",
+        f"{api}.CONSUMER.INFO.{stream}.*",
+        f"{api}.CONSUMER.MSG.NEXT.{stream}.*",
+        f"{api}.CONSUMER.DELETE.{stream}.*",
+        f"$JS.SNAPSHOT.*.{stream}.>",
+    )
+
+
+_STREAMS = (JOURNAL, DEAD, SCHEDULES, TIMERS, RESTORING, *(f"KV_{name}" for name in BUCKETS))
+_WRITTEN = ("tenants", "plans", "keys", "usage", "volumes", "cursors", "replays", "redrives")
+_OUTBOXES = {
+    "KV_tenants": "tenants-events",
+    "KV_plans": "tenants-plans",
+    DEAD: "tenants-letters",
+    TIMERS: "tenants-schedules",
+}
+"""The durable consumers of the tenants worker, by their streams."""
+
 _CONTROL = Template(
-    pub=Permission(allow=(">",)),
-    # Even the control plane never reads what is not admitted yet.
-    sub=Permission(allow=(">",), deny=("edge.>",)),
+    sub=Permission(allow=(OWN_INBOX, *_discovery("tenants"), "platform.tenants.*", *_life("*"))),
+    pub=Permission(
+        allow=(
+            "tenant.*.*.*",
+            ANY_MESH_INBOX,
+            "$SRV.*",
+            "$SRV.*.*",
+            TALLIES,
+            "platform.tenants.*",
+            *_life("tenants"),
+            *(f"$KV.{bucket}.>" for bucket in _WRITTEN),
+            *(f"$JS.ACK.{stream}.{consumer}.>" for stream, consumer in _OUTBOXES.items()),
+            "$JS.API.STREAM.NAMES",
+            *(subject for stream in _STREAMS for subject in _manages(stream)),
+        )
+    ),
 )
+"""The tenants worker, and an operator's commands: neither hears a tenant, or the edge."""
 
 TENANT = Template(
     pub=Permission(allow=("tenant.{{tag(tenant)}}.>",)),

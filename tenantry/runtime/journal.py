@@ -37,6 +37,11 @@ def lane_name(service: str, partition: int) -> str:
     return f"{service}-{partition}"
 
 
+def reader_name(service: str, partition: int) -> str:
+    """The consumer that reads a tenant's past for whoever has the lane."""
+    return f"{service}-read-{partition}"
+
+
 class Unordered(NamedTuple):
     """Which actions no order binds, and since when, as a lane's consumer remembers it.
 

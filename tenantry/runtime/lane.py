@@ -25,6 +25,7 @@ from tenantry.runtime import journal
 from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.consumer import Consumer
 from tenantry.runtime.letters import Letters
+from tenantry.runtime.past import Past
 from tenantry.runtime.tenants import Tenants
 from tenantry.runtime.unordered import Unordered
 from tenantry.service.handler import Handler
@@ -83,6 +84,7 @@ class Lane:
         self._unordered = Unordered(self)
         self.partition = partition
         self.consumer = Consumer(bus, service.name, partition)
+        self.past = Past(bus, service.name, partition)
         self.size = min(_SLOTS, max(2, service.concurrency))
         """How many messages are in hand at a time."""
         self._tell_lost = lost

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from tenantry import streams, subjects
+from tenantry import streams
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery, StoredMessage
-from tenantry.bus.reading import AHEAD, read
+from tenantry.bus.reading import AHEAD
 from tenantry.errors import LaneLost, Rejection
 from tenantry.messages import UNDER_WAY, Cursor, Replay
 from tenantry.runtime.attempts import Outcome
@@ -212,14 +211,9 @@ class Replaying:
     # --- its messages --------------------------------------------------------------------------
 
     async def _go_through(self, end: int) -> None:
-        reading = read(
-            self._lane.bus,
-            streams.JOURNAL,
-            subjects.stored_of(self._tenant),
-            first=self._tally.next,
-            ahead=self._ahead(),
-        )
-        async with aclosing(reading) as messages:
+        async with self._lane.past.read(
+            self._tenant, first=self._tally.next, ahead=self._ahead()
+        ) as messages:
             async for message in messages:
                 if message.seq >= end:
                     break

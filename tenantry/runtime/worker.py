@@ -18,6 +18,7 @@ from tenantry import rows, subjects
 from tenantry.bus import Bus, Subscription
 from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
+from tenantry.operator import creds as creds_files
 from tenantry.runtime import lanes, registry
 from tenantry.runtime.attempts import Attempts
 from tenantry.runtime.audit import Audit
@@ -66,8 +67,12 @@ class Worker:
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is set, then finish what has begun; `ready` is called in between.
 
-        Raises :class:`ConnectionFailed` or :class:`DeclarationError` when it can't begin.
+        Raises :class:`ConnectionFailed`, :class:`DeclarationError` or :class:`SetupError` when it
+        can't begin.
         """
+        if self._creds is not None:
+            ours = [service.name for service in self.services if not service.platform]
+            creds_files.check_covers(Path(self._creds), ours)
         async with AsyncExitStack() as stack:
             bus = await Bus.connect(
                 self._servers,

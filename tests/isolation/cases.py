@@ -113,6 +113,16 @@ CASES = {
     77: "a handler that changes its context",
     78: "a body or a credential in logs, spans or metrics",
     79: "a handler that ends its task oddly, then the next message",
+    # Inside the mesh: a process that was taken over, with valid credentials of a role
+    80: "a service that hears the edge, or another service's requests",
+    81: "a service that signs contexts: asks for one, or lays down a key of its own",
+    82: "a service at another's consumers: makes, changes, pulls, acknowledges, unpins, deletes",
+    83: "a service at another's state, cursors and replays",
+    84: "a service at another's dead letters, schedules and catalogue entry",
+    85: "a service that reads tenants' records, plans, credentials or what they use",
+    86: "a role that administers JetStream: purge, delete, update, snapshot, restore",
+    87: "a role in SYS, in the inbox of another process, or in the tenants' inboxes",
+    88: "credentials of the role service for no service, or for a wildcard",
     # What becomes an audit event
     90: "credentials that are signed, of a tenant without a record",
     91: "a made-up context on a request inside the mesh",

@@ -21,7 +21,7 @@ from tenantry.journal.backup import Manifest
 from tenantry.operator import OperatorHome
 from tenantry.runtime.config import MeshConfig
 from tenantry_workers.tenants.provision import provision
-from tests.mesh import eventually
+from tests.mesh import eventually, root_creds
 from tests.servers import NatsBackend, NatsServers
 
 COUNT = 3_000
@@ -38,7 +38,7 @@ def empty(nats_backend: NatsServers) -> NatsBackend:
 
 
 async def connect(backend: NatsBackend) -> Bus:
-    creds = OperatorHome.load(backend.home).creds_path("control")
+    creds = root_creds(OperatorHome.load(backend.home), backend.home)
     return await Bus.connect(backend.url, creds=creds)
 
 

@@ -27,8 +27,8 @@ async def one(bus: Bus, subject: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-async def test_every_answer_says_who_it_is_of(insider: Bus, verb: str) -> None:
-    answer = await one(insider, f"$SRV.{verb}.notes")
+async def test_every_answer_says_who_it_is_of(control: Bus, verb: str) -> None:
+    answer = await one(control, f"$SRV.{verb}.notes")
     assert answer["type"] == f"io.nats.micro.v1.{verb.lower()}_response"
     assert (answer["name"], answer["version"]) == ("notes", "1.0.0")
     assert answer["id"]
@@ -36,25 +36,25 @@ async def test_every_answer_says_who_it_is_of(insider: Bus, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-async def test_all_services_answer_when_none_is_named(insider: Bus, verb: str) -> None:
-    names = {answer["name"] for answer in await ask(insider, f"$SRV.{verb}")}
+async def test_all_services_answer_when_none_is_named(control: Bus, verb: str) -> None:
+    names = {answer["name"] for answer in await ask(control, f"$SRV.{verb}")}
     assert names >= {"notes", "followers", "tenants", "router"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
-async def test_one_instance_answers_under_its_id(insider: Bus, verb: str) -> None:
-    instance = (await one(insider, "$SRV.PING.notes"))["id"]
-    assert (await one(insider, f"$SRV.{verb}.notes.{instance}"))["id"] == instance
+async def test_one_instance_answers_under_its_id(control: Bus, verb: str) -> None:
+    instance = (await one(control, "$SRV.PING.notes"))["id"]
+    assert (await one(control, f"$SRV.{verb}.notes.{instance}"))["id"] == instance
 
 
 @pytest.mark.parametrize("subject", ["$SRV.PING.nobody", "$SRV.PING.notes.nobody", "$SRV.OTHER"])
-async def test_nobody_answers_for_what_is_not_there(insider: Bus, subject: str) -> None:
+async def test_nobody_answers_for_what_is_not_there(control: Bus, subject: str) -> None:
     with pytest.raises(errors.Unavailable):
-        await one(insider, subject)
+        await one(control, subject)
 
 
-async def test_the_info_names_each_action(insider: Bus) -> None:
-    info = await one(insider, "$SRV.INFO.notes")
+async def test_the_info_names_each_action(control: Bus) -> None:
+    info = await one(control, "$SRV.INFO.notes")
     endpoints = {endpoint["name"]: endpoint for endpoint in info["endpoints"]}
     assert endpoints["echo"] == {
         "name": "echo",
@@ -66,35 +66,35 @@ async def test_the_info_names_each_action(insider: Bus) -> None:
     assert endpoints["private"]["metadata"]["public"] == "false"
 
 
-async def test_the_info_names_what_a_service_follows(insider: Bus) -> None:
-    info = await one(insider, "$SRV.INFO.followers")
+async def test_the_info_names_what_a_service_follows(control: Bus) -> None:
+    info = await one(control, "$SRV.INFO.followers")
     endpoints = {endpoint["name"]: endpoint for endpoint in info["endpoints"]}
     assert endpoints["on_notes_noted"]["subject"] == "tenant.*.notes.noted"
 
 
-async def test_the_description_is_told(mesh: Mesh, insider: Bus) -> None:
+async def test_the_description_is_told(mesh: Mesh, control: Bus) -> None:
     running = mesh.start(mesh.worker(services.counting("told", description="tells itself")))
-    assert (await one(insider, "$SRV.INFO.told"))["description"] == "tells itself"
+    assert (await one(control, "$SRV.INFO.told"))["description"] == "tells itself"
     await running.stop()
 
 
-async def test_the_stats_count_requests_and_errors(mesh: Mesh, acme: Program, insider: Bus) -> None:
-    before = await _stats(insider, "bad")
+async def test_the_stats_count_requests_and_errors(mesh: Mesh, acme: Program, control: Bus) -> None:
+    before = await _stats(control, "bad")
     for how in ("fine", "fine", "reject"):
         await acme.ask("notes.bad", {"text": how})
-    after = await _stats(insider, "bad")
+    after = await _stats(control, "bad")
     assert after["num_requests"] - before["num_requests"] == 3
     assert after["num_errors"] - before["num_errors"] == 1
     assert after["last_error"] == "conflict"
 
 
-async def test_the_stats_count_what_was_stored(acme: Program, insider: Bus) -> None:
-    before = await _stats(insider, "remember")
+async def test_the_stats_count_what_was_stored(acme: Program, control: Bus) -> None:
+    before = await _stats(control, "remember")
     await acme.client.publish("notes.remember", {"text": "x"})
     await acme.client.publish("notes.remember", {"text": 1})
 
     async def counted() -> bool:
-        after = await _stats(insider, "remember")
+        after = await _stats(control, "remember")
         return bool(
             after["num_requests"] - before["num_requests"] == 2
             and after["num_errors"] - before["num_errors"] == 1
@@ -103,32 +103,32 @@ async def test_the_stats_count_what_was_stored(acme: Program, insider: Bus) -> N
     await eventually(counted)
 
 
-async def test_times_are_nanoseconds_and_add_up(acme: Program, insider: Bus) -> None:
+async def test_times_are_nanoseconds_and_add_up(acme: Program, control: Bus) -> None:
     await acme.ask("notes.echo", {"text": "x"})
-    stats = await _stats(insider, "echo")
+    stats = await _stats(control, "echo")
     average = stats["processing_time"] // stats["num_requests"]
     assert stats["average_processing_time"] == average
     assert average > 1000
 
 
-async def test_the_start_is_a_time_in_the_past_in_utc(insider: Bus) -> None:
-    started = (await one(insider, "$SRV.STATS.notes"))["started"]
+async def test_the_start_is_a_time_in_the_past_in_utc(control: Bus) -> None:
+    started = (await one(control, "$SRV.STATS.notes"))["started"]
     # What nats-py's own ServiceStats reads; it takes no offset but `Z`.
     at = dt.datetime.strptime(started, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=dt.UTC)
     assert at < dt.datetime.now(dt.UTC)
 
 
-async def test_nats_pys_own_types_read_the_answers(insider: Bus) -> None:
-    assert ServicePing.from_dict(await one(insider, "$SRV.PING.notes")).name == "notes"
-    assert ServiceInfo.from_dict(await one(insider, "$SRV.INFO.notes")).endpoints
+async def test_nats_pys_own_types_read_the_answers(control: Bus) -> None:
+    assert ServicePing.from_dict(await one(control, "$SRV.PING.notes")).name == "notes"
+    assert ServiceInfo.from_dict(await one(control, "$SRV.INFO.notes")).endpoints
 
 
-async def test_a_service_that_has_stopped_answers_no_more(mesh: Mesh, insider: Bus) -> None:
+async def test_a_service_that_has_stopped_answers_no_more(mesh: Mesh, control: Bus) -> None:
     running = mesh.start(mesh.worker(services.counting("leaving")))
-    assert (await one(insider, "$SRV.PING.leaving"))["name"] == "leaving"
+    assert (await one(control, "$SRV.PING.leaving"))["name"] == "leaving"
     await running.stop()
     with pytest.raises(errors.Unavailable):
-        await one(insider, "$SRV.PING.leaving")
+        await one(control, "$SRV.PING.leaving")
 
 
 async def _stats(bus: Bus, action: str) -> dict[str, Any]:

@@ -230,7 +230,7 @@ async def test_what_the_journal_has_not_is_stored(control: Bus, acme: Program) -
 
 async def test_a_full_journal_stops_the_tenant_and_nothing_is_lost(own_mesh: Mesh) -> None:
     own_mesh.start(own_mesh.worker(services.notes))
-    async with await own_mesh.insider("control") as control, own_mesh.program() as acme:
+    async with await own_mesh.insider("root") as control, own_mesh.program() as acme:
         laid = [await died(control, acme, text) for text in ("one", "two")]
         info = await api(control, "STREAM.INFO.JOURNAL")
         full = {**info["config"], "max_bytes": info["state"]["bytes"]}
@@ -245,7 +245,7 @@ async def test_a_full_journal_stops_the_tenant_and_nothing_is_lost(own_mesh: Mes
 
 
 async def test_a_server_that_is_killed_meanwhile_stores_none_twice(own_mesh: Mesh) -> None:
-    async with await own_mesh.insider("control") as control, own_mesh.program() as acme:
+    async with await own_mesh.insider("root") as control, own_mesh.program() as acme:
         entry = await sent_to_nobody(own_mesh, control, acme)
         laid = [await lay(control, acme.id, entry._replace(seq=each)) for each in range(1, 401)]
         at_work = asyncio.create_task(redrive(control, {acme.id: laid}))

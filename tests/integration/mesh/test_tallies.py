@@ -84,8 +84,8 @@ async def test_without_names_the_first_are_told(control: Bus, acme: Program) -> 
 
 async def test_a_service_may_not_ask(mesh: Mesh, acme: Program) -> None:
     await acme.client.request("notes.texts")
-    for role in ("service", "router"):
-        async with await mesh.insider(role) as bus:
+    for role in (("service", "notes"), ("router",)):
+        async with await mesh.insider(*role) as bus:
             assert await told(bus) == {}
 
 

@@ -15,6 +15,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from tenantry.operator import OperatorHome, creds, roles
+from tests.mesh import root_creds
 
 PATIENCE = 5.0
 """Seconds that something which has to happen may take."""
@@ -93,8 +94,15 @@ class Mesh:
     async def tenant(self, tenant: str) -> Client:
         return await self.connect(self.home.tenant_creds(tenant))
 
-    async def role(self, role: str) -> Client:
-        return await self.connect(self.home.issue_role(role, role))
+    async def role(self, role: str, *services: str) -> Client:
+        """A client in a role; one of the role service is for orders, unless it says for what."""
+        if role == "service":
+            services = services or ("orders",)
+        return await self.connect(self.home.issue_role(role, role, services=services))
+
+    async def root(self) -> Client:
+        """A client in MESH that may do everything."""
+        return await self.connect(root_creds(self.home, self._directory).read_text())
 
     async def connect(self, text: str) -> Client:
         """Connect with credentials, under the inbox prefix that belongs to them."""

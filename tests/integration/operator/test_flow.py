@@ -84,7 +84,7 @@ async def test_the_journal_itself_acknowledges_to_the_tenant(
         subject = "tenant." + message.subject.removeprefix("edge.")
         await router.nats.publish(subject, message.data, reply=message.reply)
 
-    control = await mesh.role("control")
+    control = await mesh.root()
     await control.nats.jetstream().add_stream(
         StreamConfig(name="JOURNAL", subjects=["tenant.*.*.*"])
     )
@@ -94,7 +94,7 @@ async def test_the_journal_itself_acknowledges_to_the_tenant(
 
 
 async def test_nothing_of_the_edge_is_in_the_mesh_as_admitted(mesh: Mesh, acme: Client) -> None:
-    control = await mesh.role("control")
+    control = await mesh.root()
     admitted = await control.subscribe("tenant.>")
     await acme.nats.publish("tenant.acme.orders.place", b"edge")
     await acme.settle()

@@ -78,11 +78,11 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 async def make_stream(mesh: Mesh, replicas: int) -> int:
     """How many nodes hold the stream. A cluster without a leader yet does not answer."""
-    control = await mesh.role("control")
+    root = await mesh.root()
     config = StreamConfig(name=f"R{replicas}", subjects=[f"r{replicas}"], num_replicas=replicas)
     for _ in range(40):
         try:
-            info = await control.nats.jetstream(timeout=1).add_stream(config)
+            info = await root.nats.jetstream(timeout=1).add_stream(config)
         except Error:
             await asyncio.sleep(0.25)
         else:

@@ -7,55 +7,77 @@ import json
 import pytest
 from nats.js.api import ConsumerConfig, StreamConfig
 
-from tests.integration.operator.clients import PATIENCE, Client, Mesh
+from tests.integration.operator.clients import PATIENCE, Mesh
 
-BUCKETS = ("tenants", "plans", "catalogue", "keys", "state")
+BUCKETS = {
+    "tenants": "acme",
+    "plans": "standard",
+    "catalogue": "orders.1.0.0",
+    "keys": "context.1",
+    "state": "acme.orders.x",
+    "cursors": "orders.acme",
+    "replays": "orders.acme",
+}
+"""The buckets, and a key in each."""
+
 ANOTHERS_INBOX = "_MESH.UBIZF6LJ5WEZ4PZQZGDPPWEAPRL5MFNVZLTLGTGFYKYVPBKJGZ6DVJ5M.x"
 
 SUBSCRIBES = {
-    "router": ["edge.>", "edge.*.*.*", "$SRV.PING", "platform.catalogue.add", "stats.tenants"],
-    "service": [
-        "request.*.*.*",
-        "request.*.orders.*",
-        "$SRV.INFO.orders",
-        "platform.alive.*",
+    "router": [
+        "edge.>",
+        "edge.*.*.*",
+        "$SRV.PING",
+        "platform.router.renew_context",
         "stats.tenants",
     ],
-    "control": ["tenant.>", "dead.>", "platform.>", "request.acme.orders.place"],
+    "service": [
+        *["request.*.orders.*", "$SRV.INFO.orders", "platform.alive.orders", "stats.tenants"],
+    ],
+    "control": ["platform.tenants.*", "$SRV.PING.tenants", "platform.alive.*"],
     "sys": ["$SYS.ACCOUNT.A1.CONNECT", "$SYS.ACCOUNT.A1.DISCONNECT"],
 }
 SUBSCRIBES_NOT = {
     "router": [
-        "tenant.>",
-        "request.>",
-        "_INBOX.>",
-        "_MESH.>",
-        ">",
-        "$KV.>",
-        "stats.>",
-        ANOTHERS_INBOX,
+        *["tenant.>", "request.>", "_INBOX.>", "_MESH.>", ">", "$KV.>", "stats.>", ANOTHERS_INBOX],
+        *["platform.>", "platform.tenants.create", "$SRV.>", "$SRV.PING.orders"],
     ],
     "service": [
         *["edge.>", "edge.acme.orders.place", "edge.*.*.*", "request.>", "tenant.>", "dead.>"],
         *["_INBOX.>", "_INBOX.acme.>", "_MESH.>", ">", "*.*.*.*", "$JS.>", "platform.>"],
         *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", "stats.>", ANOTHERS_INBOX],
+        *["request.*.*.*", "request.*.ledger.*", "platform.alive.*", "$SRV.>"],
     ],
-    "control": ["edge.>", "edge.acme.orders.place", "edge.*.*.*"],
+    "control": [
+        *[
+            "edge.>",
+            "edge.acme.orders.place",
+            "edge.*.*.*",
+            "tenant.>",
+            "dead.>",
+            "platform.>",
+            ">",
+        ],
+        *["request.acme.orders.place", "_INBOX.>", "_MESH.>", ANOTHERS_INBOX],
+    ],
     "sys": [">", "$SYS.>", "$SYS.ACCOUNT.>", "$SYS.REQ.>", "_INBOX.>", "_MESH.>", ANOTHERS_INBOX],
 }
 PUBLISHES = {
-    "router": ["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "platform.x.y", "$KV.keys.k"],
+    "router": [
+        "request.a.b.c",
+        "_INBOX.a.x",
+        ANOTHERS_INBOX,
+        "platform.alive.router",
+        "$KV.keys.k",
+    ],
     "service": [
-        *["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "dead.a.b.c", "platform.alive.orders"],
-        *["platform.gone.orders", "platform.router.renew_context", "$SRV.PING"],
-        *["$KV.catalogue.orders", "$KV.state.x", "schedule.a.b.c", "timer.a.b.c"],
+        *["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "dead.a.orders.c"],
+        *["platform.alive.orders", "platform.gone.orders", "platform.router.renew_context"],
+        *["$SRV.PING.orders", "$KV.catalogue.orders.1.0.0", "$KV.state.a.orders.x"],
+        *["schedule.a.orders.c", "timer.a.orders.c"],
     ],
     "control": [
-        "$KV.tenants.acme",
-        "$JS.API.STREAM.LIST",
-        "platform.x.y",
-        "tenant.a.b.c",
-        "stats.tenants",
+        *["$KV.tenants.acme", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.PURGE.DEAD"],
+        *["platform.tenants.show", "tenant.a.b.c", "stats.tenants"],
     ],
     "sys": [
         *["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING"],
@@ -64,14 +86,16 @@ PUBLISHES = {
 }
 PUBLISHES_NOT = {
     "router": [
-        *["schedule.a.b.c", "timer.a.b.c", "due.a.b.c", "stats.tenants"],
+        *["schedule.a.b.c", "timer.a.b.c", "due.a.b.c", "stats.tenants", "platform.x.y"],
         *["edge.a.b.c", "dead.a.b.c", "$KV.tenants.acme", "$KV.plans.x", "request.a.b"],
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.DELETE.JOURNAL", "$JS.API.STREAM.LIST"],
         *["$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.UPDATE.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
+        *["$JS.API.CONSUMER.CREATE.JOURNAL.x.journal.>", "$JS.API.STREAM.MSG.GET.JOURNAL"],
     ],
     "service": [
         *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
-        *["due.a.b.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES", "stats.tenants"],
+        *["due.a.orders.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES", "stats.tenants"],
+        *["dead.a.b.c", "schedule.a.b.c", "$KV.state.a.b.c", "platform.alive.ledger"],
         *["$JS.API.DIRECT.GET.SCHEDULES", "$JS.API.CONSUMER.CREATE.SCHEDULES.x"],
         *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],
         "$JS.API.STREAM.INFO.KV_tenants",
@@ -79,6 +103,10 @@ PUBLISHES_NOT = {
         *["$JS.API.CONSUMER.DURABLE.CREATE.JOURNAL.x", "$JS.API.CONSUMER.CREATE.JOURNAL"],
         *["$JS.API.CONSUMER.CREATE.KV_tenants.x", "$JS.API.DIRECT.GET.KV_plans.x"],
         *["$JS.API.CONSUMER.LIST.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
+    ],
+    "control": [
+        *["edge.a.b.c", "request.a.b.c", "_INBOX.a.x", "$KV.state.a.orders.x", "dead.a.b.c"],
+        *["$JS.API.STREAM.CREATE.X", "$JS.ACK.JOURNAL.orders-0.1.1.1.1.0", "platform.x.y"],
     ],
     "sys": [
         *["$SYS.REQ.SERVER.N1.RELOAD", "$SYS.REQ.SERVER.N1.LDM", "$SYS.REQ.SERVER.N1.VARZ"],
@@ -129,52 +157,62 @@ async def test_the_inbox_of_another_replica_is_closed(mesh: Mesh, role: str) -> 
     assert not await (await mesh.role(role)).may_subscribe(f"_MESH.{other.public_key}.>")
 
 
-async def test_control_that_subscribes_all_sees_nothing_of_the_edge(mesh: Mesh) -> None:
-    control, acme = await mesh.role("control"), await mesh.tenant("acme")
-    everything = await control.subscribe(">")
+async def test_who_sees_all_of_the_mesh_sees_nothing_of_the_edge(mesh: Mesh) -> None:
+    root, acme = await mesh.root(), await mesh.tenant("acme")
+    everything = await root.subscribe("tenant.>")
     await acme.nats.publish("tenant.acme.orders.place", b"not admitted")
     await acme.settle()
-    await control.nats.publish("marker.of.the.test", b"")
-    seen = []
-    while (message := await everything.next_msg(PATIENCE)).subject != "marker.of.the.test":
-        seen.append(message.subject)
-    assert not [subject for subject in seen if "acme" in subject]
+    await root.nats.publish("tenant.marker", b"")
+    assert (await everything.next_msg(PATIENCE)).subject == "tenant.marker"
 
 
 # JetStream
 
 
 @pytest.fixture
-async def control(mesh: Mesh) -> Client:
-    """The control plane, after it has made what JetStream holds in a mesh."""
-    client = await mesh.role("control")
-    js = client.nats.jetstream()
-    await js.add_stream(StreamConfig(name="JOURNAL", subjects=["tenant.*.*.*"]))
-    for name in BUCKETS:
+async def control(mesh: Mesh) -> None:
+    """Makes what JetStream holds in a mesh."""
+    js = (await mesh.root()).nats.jetstream()
+    await js.add_stream(StreamConfig(name="JOURNAL", subjects=["tenant.*.*.*"], allow_direct=True))
+    for name, key in BUCKETS.items():
         bucket = await js.create_key_value(bucket=name, history=5, direct=True)
-        await bucket.put("key", name.encode())
-    return client
+        await bucket.put(key, name.encode())
 
 
-READS = {"router": ["tenants", "plans", "catalogue", "keys"], "service": BUCKETS[2:]}
-READS_NOT = {"router": ["state"], "service": BUCKETS[:2]}
+READS = {"router": ["keys"], "service": ["catalogue", "keys", "state", "cursors", "replays"]}
+WATCHES = {
+    "router": [("tenants", ">"), ("plans", ">"), ("catalogue", ">"), ("keys", ">")],
+    "service": [("keys", ">"), ("cursors", "orders.*"), ("replays", "orders.*")],
+}
+READS_NOT = {"router": ["state"], "service": ["tenants", "plans"]}
 
 
 @pytest.mark.usefixtures("control")
 @pytest.mark.parametrize(("role", "bucket"), cases(READS))
 async def test_a_role_gets_a_key(mesh: Mesh, role: str, bucket: str) -> None:
-    opened = await (await mesh.role(role)).nats.jetstream().key_value(bucket)
-    assert (await opened.get("key")).value == bucket.encode()
+    path = f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{BUCKETS[bucket]}"
+    answer = await (await mesh.role(role)).nats.request(path, timeout=PATIENCE)
+    assert answer.data == bucket.encode()
 
 
 @pytest.mark.usefixtures("control")
-@pytest.mark.parametrize(("role", "bucket"), cases(READS))
-async def test_a_role_watches_a_bucket(mesh: Mesh, role: str, bucket: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "bucket", "keys"), [(role, *each) for role in WATCHES for each in WATCHES[role]]
+)
+async def test_a_role_watches_a_bucket(mesh: Mesh, role: str, bucket: str, keys: str) -> None:
     client = await mesh.role(role)
-    watcher = await (await client.nats.jetstream().key_value(bucket)).watchall()
-    first = await watcher.updates(timeout=PATIENCE)
-    await watcher.stop()
-    assert first.value == bucket.encode()
+    subject = f"$KV.{bucket}.{keys}"
+    config = {"name": "w", "filter_subject": subject, "ack_policy": "none"}
+    made = await client.nats.request(
+        f"$JS.API.CONSUMER.CREATE.KV_{bucket}.w.{subject}",
+        json.dumps({"stream_name": f"KV_{bucket}", "config": config}).encode(),
+        timeout=PATIENCE,
+    )
+    assert json.loads(made.data)["num_pending"] > 0
+    inbox = await client.subscribe(f"_MESH.{client.public_key}.w")
+    await client.nats.publish(f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.w", b"", reply=inbox.subject)
+    assert (await inbox.next_msg(PATIENCE)).data == bucket.encode()
+    await client.nats.request(f"$JS.API.CONSUMER.DELETE.KV_{bucket}.w", timeout=PATIENCE)
     assert client.errors == []
 
 
@@ -189,30 +227,35 @@ async def test_a_role_can_not_open_a_bucket(mesh: Mesh, role: str, bucket: str) 
 async def test_the_router_reads_a_message_of_the_journal(mesh: Mesh) -> None:
     router = await mesh.role("router")
     ack = await router.nats.jetstream().publish("tenant.acme.orders.placed", b"x")
-    found = await router.nats.jetstream().get_msg("JOURNAL", ack.seq)
-    assert found.subject == "tenant.acme.orders.placed"
+    ask = json.dumps({"seq": ack.seq}).encode()
+    found = await router.nats.request("$JS.API.DIRECT.GET.JOURNAL", ask, timeout=PATIENCE)
+    assert found.headers is not None
+    assert found.headers["Nats-Subject"] == "tenant.acme.orders.placed"
 
 
 @pytest.mark.usefixtures("control")
 async def test_a_service_pulls_and_acknowledges(mesh: Mesh) -> None:
     js = (await mesh.role("service")).nats.jetstream()
     config = ConsumerConfig(
-        name="pull", durable_name="pull", filter_subject="tenant.*.pull.*", ack_policy="explicit"
+        name="orders-1",
+        durable_name="orders-1",
+        filter_subject="tenant.*.pull.*",
+        ack_policy="explicit",
     )
     await js.add_consumer("JOURNAL", config)
     await js.publish("tenant.acme.pull.done", b"x")
-    subscription = await js.pull_subscribe_bind("pull", "JOURNAL")
+    subscription = await js.pull_subscribe_bind("orders-1", "JOURNAL")
     [message] = await subscription.fetch(1, timeout=PATIENCE)
     await message.ack_sync(timeout=PATIENCE)
-    assert (await js.consumer_info("JOURNAL", "pull")).num_ack_pending == 0
+    assert (await js.consumer_info("JOURNAL", "orders-1")).num_ack_pending == 0
 
 
 @pytest.mark.usefixtures("control")
 async def test_a_service_frees_the_pin_of_its_consumer(mesh: Mesh) -> None:
     service = await mesh.role("service")
     config = {
-        "durable_name": "pinned",
-        "name": "pinned",
+        "durable_name": "orders-2",
+        "name": "orders-2",
         "filter_subject": "tenant.*.pinned.*",
         "ack_policy": "explicit",
         "priority_groups": ["lane"],
@@ -220,8 +263,10 @@ async def test_a_service_frees_the_pin_of_its_consumer(mesh: Mesh) -> None:
         "priority_timeout": 30_000_000_000,
     }
     await service.nats.request(
-        "$JS.API.CONSUMER.CREATE.JOURNAL.pinned.tenant.*.pinned.*",
+        "$JS.API.CONSUMER.CREATE.JOURNAL.orders-2.tenant.*.pinned.*",
         json.dumps({"stream_name": "JOURNAL", "config": config}).encode(),
     )
-    reply = await service.nats.request("$JS.API.CONSUMER.UNPIN.JOURNAL.pinned", b'{"group":"lane"}')
+    reply = await service.nats.request(
+        "$JS.API.CONSUMER.UNPIN.JOURNAL.orders-2", b'{"group":"lane"}'
+    )
     assert "error" not in json.loads(reply.data)

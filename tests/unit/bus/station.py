@@ -13,6 +13,7 @@ from tenantry.bus import Bucket, Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.operator import OperatorHome
 from tenantry.streams import bucket_config
+from tests.mesh import root_creds
 from tests.servers import NatsBackend
 
 T = TypeVar("T")
@@ -38,12 +39,19 @@ class Station:
         await self._stack.aclose()
 
     async def connect(
-        self, role: str = "control", *, creds: Path | None = None, **options: Any
+        self, role: str = "root", *services: str, creds: Path | None = None, **options: Any
     ) -> Bus:
-        creds = creds or self.home.creds_path(role)
+        """A connection in a role; `root` is none of the mesh's, it may do everything."""
+        creds = creds or self.creds(role, *services)
         bus = await Bus.connect(self.url, creds=creds, name=f"test-{role}", **options)
         self._stack.push_async_callback(bus.close)
         return bus
+
+    def creds(self, role: str, *services: str) -> Path:
+        """The credentials of a role, those of `service` for these services."""
+        if role == "root":
+            return root_creds(self.home, self.home.path)
+        return self.home.service_creds(services) if services else self.home.creds_path(role)
 
     async def bucket(self, bus: Bus, kind: type[T], *, history: int = 5) -> Bucket[T]:
         """A fresh bucket."""

@@ -167,7 +167,7 @@ async def test_the_nats_py_of_anybody_reads_what_we_write(
     await bucket.put("a", Item("x"))
     await bucket.put("b", Item("y"))
     await bucket.delete("b")
-    creds = station.home.creds_path("control")
+    creds = station.creds("root")
     client = await nats.connect(
         station.url, user_credentials=str(creds), inbox_prefix=bus.inbox.rpartition(".")[0]
     )

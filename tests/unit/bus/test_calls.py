@@ -132,14 +132,18 @@ async def test_where_nobody_listens_nothing_is_gathered(bus: Bus) -> None:
 async def test_a_call_that_the_credentials_do_not_allow_fails_at_once(
     station: Station, subject: str
 ) -> None:
-    bus, began = await station.connect("service"), time.monotonic()
+    bus, began = await station.connect("service", "slow"), time.monotonic()
     with pytest.raises(NotAllowed, match="do not allow publish"):
         await bus.call(subject, timeout=20)
     assert time.monotonic() - began < 2
 
 
 async def test_another_call_under_way_is_not_disturbed(station: Station, bus: Bus) -> None:
-    other, subject, waiting = await station.connect("service"), "request.acme.slow.x", Heard()
+    other, subject, waiting = (
+        await station.connect("service", "slow"),
+        "request.acme.slow.x",
+        Heard(),
+    )
     await other.subscribe(subject, waiting)
     call = asyncio.create_task(other.call(subject))
     await waiting.reach(1)
@@ -150,15 +154,15 @@ async def test_another_call_under_way_is_not_disturbed(station: Station, bus: Bu
 
 
 async def test_after_a_refusal_the_connection_lives(station: Station) -> None:
-    bus = await station.connect("service")
+    bus = await station.connect("service", "slow")
     with pytest.raises(NotAllowed):
         await bus.call("platform.tenants.show")
     assert bus.connected
-    assert await bus.gather("$SRV.PING", wait=0.05) == []
+    assert await bus.gather("$SRV.PING.slow", wait=0.05) == []
 
 
 async def test_a_publish_that_is_not_allowed_reaches_nobody(station: Station, bus: Bus) -> None:
-    heard, other = Heard(), await station.connect("service")
+    heard, other = Heard(), await station.connect("service", "slow")
     await bus.subscribe("platform.tenants.>", heard)
     await other.publish("platform.tenants.delete", b"x")
     await other.flush()

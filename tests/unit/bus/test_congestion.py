@@ -24,7 +24,7 @@ async def proxy(station: Station) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def choked(station: Station, proxy: Proxy) -> AsyncIterator[Bus]:
     """A connection by way of the proxy."""
-    creds = station.home.creds_path("control")
+    creds = station.creds("root")
     bus = await Bus.connect(f"nats://127.0.0.1:{proxy.port}", creds=creds, name="choked")
     yield bus
     proxy.heal()

@@ -88,10 +88,12 @@ async def test_a_file_that_is_not_there_is_told(station: Station, tmp_path: Path
         await Bus.connect(station.url, creds=tmp_path / "x.creds")
 
 
-@pytest.mark.parametrize("role", ["control", "service", "router"])
-async def test_the_inbox_is_the_one_that_the_credentials_allow(station: Station, role: str) -> None:
-    bus = await station.connect(role)
-    key = creds.public_key_of(station.home.creds_path(role).read_text())
+@pytest.mark.parametrize("role", [("control",), ("service", "orders"), ("router",)])
+async def test_the_inbox_is_the_one_that_the_credentials_allow(
+    station: Station, role: tuple[str, ...]
+) -> None:
+    bus = await station.connect(*role)
+    key = creds.public_key_of(station.creds(*role).read_text())
     assert bus.inbox.startswith(f"_MESH.{key}.")
 
 
@@ -144,8 +146,8 @@ async def test_connecting_can_be_cancelled() -> None:
 
 
 async def test_credentials_stay_out_of_what_a_bus_shows(station: Station) -> None:
-    bus = await station.connect("service")
-    text = Path(station.home.creds_path("service")).read_text()
+    bus = await station.connect("service", "orders")
+    text = station.creds("service", "orders").read_text()
     shown = repr(vars(bus)) + repr(vars(bus._link))
     assert not any(line in shown for line in text.splitlines() if len(line) > 50)
 

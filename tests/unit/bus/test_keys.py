@@ -57,7 +57,7 @@ async def bucket(station: Station, bus: Bus) -> Keys:
 @pytest.fixture
 async def keys(station: Station, bucket: Keys) -> AsyncIterator[KeyTable]:
     """As a service has them."""
-    keys = KeyTable(await station.connect("service"))
+    keys = KeyTable(await station.connect("service", "reader"))
     await keys.start()
     yield keys
     await keys.stop()
@@ -95,7 +95,7 @@ async def test_a_key_that_is_published_verifies_everywhere(known: Minter, keys: 
 async def test_keys_that_were_there_before_are_loaded(station: Station, bucket: Keys) -> None:
     new = minter()
     await bucket.publish(new)
-    keys = KeyTable(await station.connect("service"))
+    keys = KeyTable(await station.connect("service", "reader"))
     await keys.start()
     assert verifies(keys, new)
     await keys.stop()
@@ -195,7 +195,7 @@ async def test_credentials_that_name_no_root_are_refused(
 
 async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station) -> None:
     control, new = await frail.connect(), minter()
-    keys = KeyTable(await frail.connect("service"))
+    keys = KeyTable(await frail.connect("service", "reader"))
     waiting = asyncio.create_task(keys.wait())
     await asyncio.sleep(0.1)
     assert not waiting.done()

@@ -117,14 +117,14 @@ async def test_an_instance_is_heard_at_its_start(
     station: Station, bus: Bus, service: str, watch: Watching, beat: Beating
 ) -> None:
     found = await watch(bus)
-    await beat(await station.connect("service"), life(service))
+    await beat(await station.connect("service", service), life(service))
     await until(lambda: found.instances(service) == {"i1": "1.0.0"}, within=members.BEAT * 0.8)
 
 
 async def test_who_comes_later_hears_it_at_the_next_beat(
     station: Station, bus: Bus, service: str, watch: Watching, beat: Beating
 ) -> None:
-    await beat(await station.connect("service"), life(service))
+    await beat(await station.connect("service", service), life(service))
     found = await watch(bus)
     await until(lambda: found.instances(service), within=members.BEAT * 2)
 
@@ -133,7 +133,7 @@ async def test_an_instance_that_leaves_says_so(
     station: Station, bus: Bus, service: str, watch: Watching, beat: Beating
 ) -> None:
     found = await watch(bus)
-    beating = await beat(await station.connect("service"), life(service))
+    beating = await beat(await station.connect("service", service), life(service))
     await until(lambda: found.instances(service))
     await beating.stop()
     await until(lambda: not found.instances(service), within=members.SILENCE * 0.5)
@@ -144,7 +144,7 @@ async def test_one_service_is_watched_alone(
 ) -> None:
     mine, other = fresh("service"), fresh("service")
     found = await watch(bus, mine)
-    await beat(await station.connect("service"), life(other), life(mine))
+    await beat(await station.connect("service", mine, other), life(other), life(mine))
     await until(lambda: found.instances(mine))
     assert found.instances(other) == {}
 
@@ -195,7 +195,7 @@ async def test_while_nats_is_away_nobody_is_lost_and_after_it_all_go_on(
     quick_beats: None, frail: Station, service: str, watch: Watching, beat: Beating
 ) -> None:
     told: list[str] = []
-    bus, other = await frail.connect(), await frail.connect("service")
+    bus, other = await frail.connect(), await frail.connect("service", service)
     found = await watch(bus, changed=told.append)
     beating = await beat(other, life(service))
     await until(lambda: found.instances(service))

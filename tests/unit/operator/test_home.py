@@ -46,7 +46,7 @@ def test_all_that_a_server_and_its_clients_need_is_there(home: OperatorHome) -> 
         "operator.conf",
         "server.conf",
         *(f"accounts/{name}.jwt" for name in ("sys", "edge", "mesh")),
-        *(f"creds/{role}.creds" for role in ("router", "service", "control", "sys")),
+        *(f"creds/{role}.creds" for role in ("router", "control", "sys")),
         *(f"keys/{name}.nk" for name in ("operator", "operator-signing", "sys", "edge", "mesh")),
         *(f"keys/{name}.nk" for name in ("sys-control", "edge-tenant", "context-root")),
         *(f"keys/mesh-{role}.nk" for role in ("router", "service", "control")),
@@ -189,7 +189,8 @@ def test_a_process_may_lack_the_keys_that_it_does_not_use(home: OperatorHome) ->
 
 @pytest.mark.parametrize("role", ["router", "service", "control"])
 def test_a_mesh_role_is_signed_by_its_own_key(home: OperatorHome, role: str) -> None:
-    parsed = creds.parse(home.issue_role(role, "w1"))
+    services = ["orders"] if role == "service" else []
+    parsed = creds.parse(home.issue_role(role, "w1", services=services))
     signer = KeyPair.from_seed((home.path / f"keys/mesh-{role}.nk").read_text())
     assert parsed.claims.iss == signer.public_key
     assert parsed.user.issuer_account == home.mesh_public_key
@@ -202,6 +203,48 @@ def test_sys_credentials_belong_to_the_account_sys(home: OperatorHome) -> None:
 def test_each_issue_is_another_user(home: OperatorHome) -> None:
     first, second = home.issue_role("router", "r"), home.issue_role("router", "r")
     assert creds.public_key_of(first) != creds.public_key_of(second)
+
+
+def test_credentials_of_a_service_name_it(home: OperatorHome) -> None:
+    text = home.issue_role("service", "w1", services=["orders", "ledger", "orders"])
+    assert creds.parse(text).user.tags == ("service:ledger", "service:orders")
+    assert creds.services_of(text) == {"orders", "ledger"}
+
+
+def test_credentials_of_the_role_service_name_at_least_one(home: OperatorHome) -> None:
+    with pytest.raises(SetupError, match="for services that are named"):
+        home.issue_role("service", "w1")
+
+
+def test_no_other_role_is_for_services(home: OperatorHome) -> None:
+    with pytest.raises(SetupError, match="the role router is not for services"):
+        home.issue_role("router", "r", services=["orders"])
+
+
+def test_a_service_gets_its_credentials_when_they_are_first_asked_for(home: OperatorHome) -> None:
+    path = home.service_creds(["orders", "ledger"])
+    assert path == home.path / "creds" / "service.ledger+orders.creds"
+    assert mode(path) == 0o600
+    assert creds.services_of(path.read_text()) == {"orders", "ledger"}
+
+
+def test_and_keeps_them(home: OperatorHome) -> None:
+    before = home.service_creds(["orders"]).read_text()
+    assert home.service_creds(["orders"]).read_text() == before
+
+
+def test_many_services_have_a_file_with_a_short_name(home: OperatorHome) -> None:
+    names = [f"a_service_with_a_long_name_{number}" for number in range(40)]
+    path = home.service_creds(names)
+    assert len(path.name) < 60
+    assert creds.services_of(path.read_text()) == set(names)
+
+
+def test_a_file_that_is_for_others_is_told(home: OperatorHome) -> None:
+    path = home.service_creds(["orders"])
+    path.write_text(home.issue_role("service", "x", services=["ledger"]))
+    with pytest.raises(SetupError, match="for ledger, not for orders"):
+        home.service_creds(["orders"])
 
 
 def test_an_unknown_role_is_refused(home: OperatorHome) -> None:
