@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tenantry.operator.claims import Permission, Template
-from tenantry.streams import BUCKETS, DEAD, JOURNAL, RESTORING, SCHEDULES, TIMERS
+from tenantry.streams import AUDIT, BUCKETS, DEAD, JOURNAL, RESTORING, SCHEDULES, TIMERS
 from tenantry.subjects import PARTITIONS
 
 OWN_INBOX = "_MESH.{{subject()}}.>"
 ANY_MESH_INBOX = "_MESH.*.>"
 TENANT_INBOX = "_INBOX.*.>"
-SERVICES = "$SRV.>"
-AUDIT = "audit.*.*"
+AUDITED = "audit.*.*"
 LOGINS_REFUSED = "$SYS.SERVER.*.CLIENT.AUTH.ERR"
 """Where the servers tell of refused logins, in the account SYS."""
 
@@ -132,7 +131,7 @@ _ROUTER = Template(
         allow=(
             "request.*.*.*",
             "tenant.*.*.*",
-            AUDIT,
+            AUDITED,
             TENANT_INBOX,
             ANY_MESH_INBOX,
             "$SRV.PING",
@@ -164,7 +163,7 @@ _SERVICE = Template(
             f"dead.*.{_OWN}.*",
             f"schedule.*.{_OWN}.*",
             f"timer.*.{_OWN}.*",
-            AUDIT,
+            AUDITED,
             TENANT_INBOX,
             ANY_MESH_INBOX,
             f"$SRV.PING.{_OWN}",
@@ -211,7 +210,7 @@ def _manages(stream: str) -> tuple[str, ...]:
     )
 
 
-_STREAMS = (JOURNAL, DEAD, SCHEDULES, TIMERS, RESTORING, *(f"KV_{name}" for name in BUCKETS))
+_STREAMS = (JOURNAL, DEAD, SCHEDULES, TIMERS, AUDIT, RESTORING, *(f"KV_{name}" for name in BUCKETS))
 _WRITTEN = ("tenants", "plans", "keys", "usage", "volumes", "cursors", "replays", "redrives")
 _OUTBOXES = {
     "KV_tenants": "tenants-events",
@@ -226,6 +225,7 @@ _CONTROL = Template(
     pub=Permission(
         allow=(
             "tenant.*.*.*",
+            AUDITED,
             ANY_MESH_INBOX,
             "$SRV.*",
             "$SRV.*.*",
