@@ -96,6 +96,7 @@ async def test_who_has_the_id_later_finds_nothing_of_the_former(
     await acme.client.publish("notes.remember", {"text": "secret"})
     await acme.client.request("notes.emit", {"text": "secret", "count": 1})
     await eventually(lambda: _remembers(acme, ["secret"]))
+    await eventually(lambda: _remembers(acme, ["secret0"], "followers"))
     await fill(control, acme.id)
     await mesh.control("delete", id=acme.id)
     await erase(control, acme.id)
@@ -125,5 +126,5 @@ async def test_another_id_is_free(mesh: Mesh, acme: Program) -> None:
         assert await program.texts() == []
 
 
-async def _remembers(program: Program, texts: list[str]) -> bool:
-    return await program.texts() == texts
+async def _remembers(program: Program, texts: list[str], service: str = "notes") -> bool:
+    return await program.texts(service) == texts
