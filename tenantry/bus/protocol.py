@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 
 import nats.errors
 
+from tenantry.wire.headers import can_be_sent
+
 Deliver = Callable[[int, bytes, bytes, bytes, bytes], None]
 """Subscription id, subject, reply, body, header block."""
 
 _BAD_LETTER = re.compile(r"[ \t\r\n]").search
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _NEWLINES = str.maketrans({"\r": " ", "\n": " "})
 
 
@@ -108,6 +109,6 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 @functools.lru_cache(maxsize=1024)
 def _known(name: str) -> bool:
     """Whether this may be a header's name; an empty one is passed over, as nats-py does."""
-    if name and not _NAME(name):
+    if name and not can_be_sent(name):
         raise nats.errors.BadHeaderError(name)
     return bool(name)

@@ -6,6 +6,7 @@ compared in lower case and rebuilt, never patched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 CONTEXT = "Tenant-Context"
@@ -67,6 +68,7 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 CONTENT_TYPE = "Content-Type"
 
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _RESERVED = ("nats-", "tenant-")
 _REFUSED = frozenset(
     {"status", "description", "baggage", "ratelimit", "ratelimit-policy", TRACEPARENT, TRACESTATE}
@@ -84,6 +86,11 @@ def is_forged(headers: Mapping[str, str]) -> bool:
     """
     names = map(str.lower, headers)
     return any(name.startswith(_FORGED) and name != _TIMEOUT for name in names)
+
+
+def can_be_sent(name: str) -> bool:
+    """Whether a header may have this name; one that is read may have others."""
+    return _NAME.fullmatch(name) is not None
 
 
 def from_outside(headers: Mapping[str, str]) -> dict[str, str]:

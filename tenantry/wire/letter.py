@@ -31,11 +31,12 @@ _HEADER = {
 def dump(letter: DeadLetter, headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a dead letter, from it and from the headers of its message.
 
-    The message's own `Tenant-Dead-…`, of which it has no business to have any, are left out.
+    The message's own `Tenant-Dead-…`, of which it has no business to have any, are left out, and
+    names that can't be sent: else it could never be laid down, and would stay in its tenant's way.
     """
     dumped = {}
     for name, value in headers.items():
-        if name.lower() == _PIN:
+        if name.lower() == _PIN or not names.can_be_sent(name):
             continue
         if name.lower().startswith(_NATS):
             dumped[names.DEAD + name] = value

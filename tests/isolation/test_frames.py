@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tenantry.bus import Bus, Message
 from tests.isolation.attacker import Wire, wire
 from tests.isolation.cases import Layer, can, cannot
-from tests.mesh import Mesh, Program
+from tests.mesh import Mesh, Program, eventually
 
 ALIVE = {"text": "alive"}
 
@@ -18,27 +18,49 @@ async def serves(program: Program) -> bool:
     return (await program.ask("notes.echo", ALIVE)).code == ""
 
 
+ODD = [
+    b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+    b"NATS/1.0",
+    b"NATS/1.0\r\n",
+    b"NATS/1.0\r\n\r\n",
+    b"NATS/1.0\r\n\xff\xfe: \xff\r\n\r\n",
+    b"NATS/1.0\r\n: x\r\n\r\n",
+    b"NATS/1.0 503\r\n\r\n",
+    b"NATS/1.0\r\nno colon\r\n\r\n",
+    b"NATS/1.0\r\n(a): x\r\n\r\n",
+    b"NATS/1.0\r\nTenant-Context: \xff.\xff.\xff\r\n\r\n",
+    b"NATS/1.0\r\nTenant-Deadline: 9\r\nTenant-Deadline: x\r\n\r\n",
+    b"\0" * 100,
+]
+
+
 @cannot(50, Layer.ROUTER)
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"NATS/1.0 \xff\xff\xff\r\n\r\n",
-        b"NATS/1.0",
-        b"NATS/1.0\r\n",
-        b"NATS/1.0\r\n\r\n",
-        b"NATS/1.0\r\n\xff\xfe: \xff\r\n\r\n",
-        b"NATS/1.0\r\n: x\r\n\r\n",
-        b"NATS/1.0 503\r\n\r\n",
-        b"NATS/1.0\r\nno colon\r\n\r\n",
-        b"NATS/1.0\r\n(a): x\r\n\r\n",
-        b"\0" * 100,
-    ],
-)
 async def test_an_odd_header_block_harms_nobody(
-    hostile: Wire, globex: Program, acme: Program, header: bytes
+    hostile: Wire, globex: Program, acme: Program
 ) -> None:
-    await hostile.publish(f"tenant.{globex.id}.notes.echo", block=header)
-    assert await serves(acme)
+    for header in ODD:
+        for action in ("echo", "remember"):
+            await hostile.publish(f"tenant.{globex.id}.notes.{action}", block=header)
+        assert await serves(acme), header
+
+
+@cannot(50, Layer.RUNTIME, without=Layer.ROUTER)
+async def test_nor_does_it_past_the_router(mesh: Mesh, acme: Program) -> None:
+    async with wire(mesh.url, mesh.home.creds_path("service").read_text()) as inside:
+        for header in ODD:
+            for to in (
+                "request.{}.notes.echo",
+                "tenant.{}.notes.remember",
+                "tenant.{}.notes.noted",
+            ):
+                assert await inside.publish(to.format(acme.id), block=header)
+            assert await serves(acme), header
+    await acme.client.publish("notes.remember", {"text": "later"})
+
+    async def taken() -> bool:
+        return await acme.texts() == ["later"]
+
+    await eventually(taken)
 
 
 @cannot(10, Layer.ROUTER)

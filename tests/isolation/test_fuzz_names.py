@@ -21,9 +21,9 @@ from tenantry_workers.router.limits.store import key
 from tests.isolation.cases import Layer, can, cannot
 
 LETTERS = string.ascii_lowercase + string.digits
-ids = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
-names = st.from_regex(r"[a-z](?:[a-z0-9_]{0,10}[a-z0-9])?", fullmatch=True)
-numbers = st.from_regex(r"[0-9a-f]{32}", fullmatch=True)
+ids = st.text(LETTERS + "-", min_size=1, max_size=63).map(lambda text: text.strip("-") or "a")
+names = st.text(string.ascii_lowercase, min_size=1, max_size=9)
+numbers = st.integers(0, 2**128 - 1).map("{:032x}".format)
 texts = st.text(st.sampled_from(LETTERS + "-_.*>$ \t\r\n\0\x0bAZ\u0430\u200b"), max_size=70)
 
 
@@ -130,14 +130,14 @@ def every_name(layer: Layer):  # type: ignore[no-untyped-def]
     """A try of each case that two ids make."""
 
     def mark(test):  # type: ignore[no-untyped-def]
-        for case in (8, 9, 12, 13, 14, 17, 18):
+        for case in (9, 12, 13, 14, 17, 18):
             test = cannot(case, layer)(test)
         return test
 
     return mark
 
 
-@every_name(Layer.GRAMMAR)
+@every_name(Layer.SERVER)
 @given(pairs(), names, names, numbers)
 @example(("a", "a-b"), "notes", "echo", "0" * 32)
 @example(("tenant", "request"), "tenant", "request", "0" * 32)
@@ -150,7 +150,7 @@ def test_nothing_of_one_is_read_as_the_others(
             assert not [subject for subject in theirs if matches(pattern, subject)], pattern
 
 
-@every_name(Layer.GRAMMAR)
+@every_name(Layer.SERVER)
 @given(pairs())
 def test_no_two_permissions_overlap(pair: tuple[str, str]) -> None:
     one, other = pair

@@ -153,6 +153,8 @@ OF_MESH = [
 @cannot(14, Layer.ACCOUNT, without=Layer.SERVER)
 @cannot(15, Layer.ACCOUNT, without=Layer.SERVER)
 @cannot(16, Layer.ACCOUNT, without=Layer.SERVER)
+@cannot(17, Layer.ACCOUNT, without=Layer.SERVER)
+@cannot(24, Layer.ACCOUNT, without=Layer.SERVER)
 @pytest.mark.parametrize("queue", ["", "router"])
 async def test_what_is_of_the_mesh_is_not_in_the_tenants_account(
     victim: Program, anyone: Wire, queue: str

@@ -82,6 +82,11 @@ def test_each_field_has_its_header() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["(a)", "a/b", "", "a\0", "\x7f"])
+def test_a_header_that_can_not_be_sent_is_left_out(name: str) -> None:
+    assert letter.dump(LETTER, {name: "x", "b": "y"}) == letter.dump(LETTER, {"b": "y"})
+
+
 def test_headers_of_nats_are_kept_under_another_name() -> None:
     dumped = letter.dump(LETTER, {"Nats-Msg-Id": "a.1", "nats-ttl": "5s", "traceparent": "00-"})
     assert dumped["Tenant-Dead-Nats-Msg-Id"] == "a.1"
