@@ -62,21 +62,6 @@ async def test_a_quota_that_one_has_used_up_is_left_to_another_of_the_same_plan(
         assert usage is not None
 
 
-@cannot(68, Layer.SERVER)
-async def test_a_tenant_sends_nothing_that_counts_for_another(
-    mesh: Mesh, acme: Program, globex: Program
-) -> None:
-    refused: asyncio.Queue[str] = asyncio.Queue()
-
-    async def on_error(error: Exception) -> None:
-        refused.put_nowait(str(error))
-
-    plain = await mesh.plain(acme.creds, error_cb=on_error)
-    await plain.publish(f"tenant.{globex.id}.notes.echo", b"{}")
-    assert "permissions violation" in await asyncio.wait_for(refused.get(), 10)
-    await plain.close()
-
-
 @cannot(68, Layer.ROUTER)
 async def test_a_flood_of_strangers_uses_up_nobodys_rate(mesh: Mesh, tight: str) -> None:
     async with AsyncExitStack() as stack:
