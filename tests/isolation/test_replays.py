@@ -25,6 +25,7 @@ class Ledger:
         self.written = service.event("written", Noted)
         self.replayed: list[tuple[str, str, str]] = []
         self.victim = ""
+        self.cancels = False
         self.kept: Context | None = None
         service.command("write", public=True, replayable=True)(self.write)
         service.request("texts", public=True)(self.texts)
@@ -48,7 +49,9 @@ class Ledger:
         return Texts(entry.value.texts if entry else ())
 
     async def clear(self, ctx: Context) -> None:
-        """Forget everything of a tenant."""
+        """Forget everything of a tenant, or cancel itself."""
+        if self.cancels and (task := asyncio.current_task()) is not None:
+            task.cancel()
         await ctx.state.clear()
 
 
@@ -66,6 +69,7 @@ def running(mesh: Mesh) -> Ledger:
 def ledger(running: Ledger) -> Ledger:
     running.replayed.clear()
     running.victim = ""
+    running.cancels = False
     return running
 
 
@@ -177,6 +181,20 @@ async def test_a_handler_in_a_replay_publishes_nothing_for_another(
     )
     assert ended.failed == 1
     assert await journal(control, globex.id) == before
+
+
+@cannot(79, Layer.RUNTIME)
+async def test_a_reset_hook_that_cancels_itself_fails_alone(
+    mesh: Mesh, ledger: Ledger, control: Bus
+) -> None:
+    async with mesh.neighbours() as (acme, globex):
+        await fill(acme, globex)
+        ledger.cancels = True
+        replays = Replays(control)
+        asked = await replays.ask(acme.id, NAME, by="me", reset=True)
+        await done(replays, asked, "failed")
+        await globex.client.publish(f"{NAME}.write", {"text": "later"})
+        await eventually(lambda: _has(globex, 4))
 
 
 @cannot(65, Layer.RUNTIME)
