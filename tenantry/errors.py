@@ -113,6 +113,11 @@ class Rejection(TenantryError):
         self.inside = False
         """Whether something inside the mesh gave it to a handler: then it is not for the asker."""
 
+    @property
+    def logged(self) -> str:
+        """What a log may show of it."""
+        return str(self)
+
 
 class BadSubject(Rejection):
     """The subject does not follow `tenant.<id>.<service>.<action>`."""
@@ -130,6 +135,13 @@ class BadMessage(Rejection):
     ) -> None:
         super().__init__(message, hint=hint, path=path, **extensions)
         self.path = path
+        self.quotes = False
+        """Whether the text may repeat what the sender wrote."""
+
+    @property
+    def logged(self) -> str:
+        """What a log may show of it: never what a tenant has sent."""
+        return "the body does not fit" if self.quotes else str(self)
 
 
 class BadReply(Rejection):

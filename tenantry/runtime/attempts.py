@@ -120,7 +120,9 @@ async def _ends(task: asyncio.Task[None]) -> None:
         own = asyncio.current_task()
         if own is not None and own.cancelling():
             raise
-        raise HandlerFailed("the reset hook has cancelled itself") from None
+        failed = HandlerFailed("the reset hook has cancelled itself")
+        failed.retry = False
+        raise failed from None
 
 
 def _result(task: asyncio.Task[None], turn: Turn, handler: Handler, delivery: Delivery) -> Result:

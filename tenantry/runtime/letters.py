@@ -73,7 +73,7 @@ class Letters:
             seq=delivery.seq,
             attempts=delivery.attempt,
             code=why.code,
-            why=str(why),
+            why=why.logged,
             trace_id=hop.trace_id if hop is not None else "",
             **why.extensions,
         )

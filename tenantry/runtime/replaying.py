@@ -271,7 +271,7 @@ class Replaying:
         if why is None or outcome is Outcome.LATE:  # again, after a kill
             tally.handled += 1
             return
-        log.warning("left out of the replay", tenant=self._tenant, seq=message.seq, why=str(why))
+        log.warning("left out of the replay", tenant=self._tenant, seq=message.seq, why=why.logged)
         tally.failed += 1
         tally.failures = (*tally.failures, message.seq)[:_TOLD]
 

@@ -40,7 +40,9 @@ class Decoder(Generic[T]):
         except msgspec.ValidationError as error:
             found = _PATH.fullmatch(str(error))
             text, path = found.groups() if found else (str(error), "$")
-            raise BadMessage(_short(text), path=path) from None
+            bad = BadMessage(_short(text), path=path)
+            bad.quotes = True
+            raise bad from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadMessage(
                 f"the body is not JSON: {_short(str(error))}", hint="send a JSON object in UTF-8"

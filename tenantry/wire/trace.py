@@ -103,19 +103,19 @@ def extract(headers: Mapping[str, str] | None) -> Trace | None:
 class Span:
     """One unit of work: its trace to pass on, and the place to note how it ended."""
 
-    __slots__ = ("_span", "trace")
+    __slots__ = ("_span", "noted", "trace")
 
     def __init__(self, trace: Trace, span: otel.Span | None = None) -> None:
         self.trace = trace
+        self.noted = False
         self._span = span
 
-    def failed(self, code: str, error: BaseException | None = None) -> None:
-        """Note an error by its stable code."""
+    def failed(self, code: str) -> None:
+        """Note an error by its stable code: its text may quote what a tenant has sent."""
+        self.noted = True
         if self._span is not None:
             self._span.set_attribute("error.type", code)
             self._span.set_status(StatusCode.ERROR, code)
-            if error is not None:
-                self._span.record_exception(error)
 
     def __enter__(self) -> Span:
         return self
@@ -161,18 +161,27 @@ def _recorded(
         )
         context = otel.set_span_in_context(NonRecordingSpan(remote))
     with tracer.start_as_current_span(
-        name, context, kind, {"messaging.system": "nats", **attributes}
+        name,
+        context,
+        kind,
+        {"messaging.system": "nats", **attributes},
+        record_exception=False,  # see `failed`
+        set_status_on_exception=False,
     ) as started:
         own = started.get_span_context()
         if not own.is_valid:  # the SDK is switched off: OTEL_SDK_DISABLED
             yield Span(parent.child() if parent else new(), started)
             return
-        yield Span(
-            Trace(
-                f"{own.trace_id:032x}",
-                f"{own.span_id:016x}",
-                f"{int(own.trace_flags):02x}",
-                own.trace_state.to_header(),
-            ),
-            started,
+        hop = Trace(
+            f"{own.trace_id:032x}",
+            f"{own.span_id:016x}",
+            f"{int(own.trace_flags):02x}",
+            own.trace_state.to_header(),
         )
+        recorded = Span(hop, started)
+        try:
+            yield recorded
+        except Exception as error:
+            if not recorded.noted:
+                recorded.failed(type(error).__name__)
+            raise

@@ -73,7 +73,9 @@ class Hostile:
         await self.cross(ctx, way)
 
     async def waver(self, ctx: Context, note: Note) -> Texts:
-        """Cancel itself before await number `count`."""
+        """Cancel itself before await number `count`, or raise what is no Exception."""
+        if note.text == "odd":
+            raise Odd(note.text)
         for number, step in enumerate(_steps(ctx, note.text)):
             if number == note.count:
                 task = asyncio.current_task()
@@ -84,9 +86,7 @@ class Hostile:
         return Texts((ctx.tenant, current().tenant))
 
     async def waver_stored(self, ctx: Context, note: Note) -> None:
-        """The same by a command; below 0 what it raises is no Exception."""
-        if note.text == "odd":
-            raise Odd(note.text)
+        """The same by a command."""
         await self.waver(ctx, note)
         self.done.append(ctx.tenant)
 

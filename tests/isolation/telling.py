@@ -13,9 +13,10 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import structlog
+from msgspec import Struct
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -39,6 +40,12 @@ LOGGED = "canary-logged"
 telling = Service("telling", version="1.0.0")
 
 
+class Choice(Struct, frozen=True):
+    """One of two words."""
+
+    word: Literal["yes", "no"]
+
+
 @telling.request("fail", public=True)
 async def fail(_ctx: Context, note: Note) -> None:
     """Fail with a text of the tenant's own, over a local variable with the body."""
@@ -51,6 +58,11 @@ async def fail(_ctx: Context, note: Note) -> None:
 async def fail_stored(_ctx: Context, note: Note) -> None:
     """The same by a command."""
     raise RuntimeError(f"{RAISED}-{note.count}")
+
+
+@telling.command("choose", public=True, retry=Retry(tries=1))
+async def choose(_ctx: Context, choice: Choice) -> None:
+    """Take one of two words: what is neither is quoted by whoever refuses it."""
 
 
 @telling.request("log", public=True)
@@ -74,6 +86,7 @@ async def work(program: Program, number: int) -> None:
     for action in ("notes.remember", "telling.fail_stored"):
         with contextlib.suppress(errors.Rejection):
             await program.client.publish(action, body)
+    await program.client.publish("telling.choose", {"word": f"{SECRET}-{number}"})
     await program.client.publish("notes.remember", {"text": [f"{SECRET}-{number}"]})
 
 
@@ -85,7 +98,8 @@ async def act(mesh: Mesh, reader: InMemoryMetricReader) -> dict[str, str]:
         await asyncio.gather(*(work(p, n) for _ in range(3) for n, p in enumerate(each)))
 
         async def given_up() -> bool:
-            return "tenantry.dead_letters" in measured(reader)
+            letters = measured(reader).get("tenantry.dead_letters", [])
+            return {"telling", "notes"} <= {each["tenantry.service"] for each in letters}
 
         await eventually(given_up)
         return {str(number): program.id for number, program in enumerate(each)}

@@ -159,7 +159,7 @@ def test_its_owner_may_read_it(cli: Inside, acme: str) -> None:
 # what is shown
 
 
-@cannot(78, Layer.CLI)
+@cannot(72, Layer.CLI)
 def test_no_command_shows_a_context(cli: Inside, acme: str) -> None:
     cli.ok("publish", acme, "notes.remember", '{"text": "x"}')
     cli.ok("publish", acme, "notes.remember", "[]")

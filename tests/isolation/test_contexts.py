@@ -110,6 +110,18 @@ async def test_a_stored_message_without_a_good_context_is_never_handled(
     await eventually(lambda: _remembers(acme, "followers", ["good0"]))
 
 
+@cannot(28, Layer.CONTEXT, without=Layer.ROUTER)
+async def test_a_line_break_in_a_value_brings_in_no_context_inside_either(
+    mesh: Mesh, acme: Program, insider: Bus
+) -> None:
+    good = mesh.minter().mint(acme.id, "business", "edge")
+    for value in (f"a\r\nTenant-Context: {good}", f"a\nTenant-Context: {good}"):
+        answer = await insider.call(f"request.{acme.id}.notes.echo", BODY, headers={"X": value})
+        rejection = problem.load(answer.headers, answer.data)
+        assert rejection is not None
+        assert rejection.code == "bad_context"
+
+
 @can(25)
 @can(27)
 async def test_a_request_with_a_good_context_is_served(

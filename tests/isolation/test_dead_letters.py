@@ -85,7 +85,8 @@ async def test_a_letter_is_redriven_to_its_own_tenant(control: Bus, acme: Progra
     await eventually(again)
 
 
-@cannot(63, Layer.CLI)
+@cannot(2, Layer.GRAMMAR)
+@cannot(3, Layer.GRAMMAR)
 @pytest.mark.parametrize("tenant", ["*", ">", "{acme}.>", "{acme}*", ""])
 async def test_a_selection_reaches_no_further_than_one_tenant(
     control: Bus, acme: Program, globex: Program, tenant: str

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections import Counter
 
 import pytest
 
 from tenantry.bus import Bus, store
 from tenantry.bus import jetstream as js
+from tenantry.bus.scan import scan
 from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.journal.erase import check_gone, erase
+from tests.integration.mesh.planner import FAR, planner
 from tests.isolation.cases import Layer, can, cannot
-from tests.mesh import Mesh, Program, journal
+from tests.mesh import Mesh, Program, eventually, journal
 
 
 async def fill(bus: Bus, tenant: str) -> dict[str, int]:
@@ -116,3 +120,58 @@ async def test_a_tenant_that_goes_on_sending_is_told(acme: Program, control: Bus
     await asyncio.wait({sending})
     await erase(control, acme.id)
     assert await journal(control, acme.id) == []
+
+
+CANARY = "canary-of-the-erased"
+ITS_OWN = ("KV_tenants", "KV_volumes")
+"""Where its record stays, and what was counted of it: no body and no header of its messages."""
+
+
+@pytest.fixture(scope="module")
+def planning(mesh: Mesh) -> None:
+    mesh.start(mesh.worker(planner()))
+
+
+@cannot(76, Layer.STORE)
+async def test_no_stream_holds_anything_of_a_tenant_that_was_at_work(
+    mesh: Mesh, planning: None, acme: Program, control: Bus
+) -> None:
+    """Also none that is new, and that erasing would have to be told of."""
+    await work(mesh, acme, control)
+    found = await anywhere(control, acme.id)
+    assert {"JOURNAL", "DEAD", "SCHEDULES", "TIMERS", "KV_state"} <= found
+    await mesh.control("suspend", id=acme.id)
+    await eventually(lambda: _told(control, acme.id, "tenant_suspended"))
+    await erase(control, acme.id)
+    assert await anywhere(control, acme.id) - set(ITS_OWN) == set()
+
+
+async def work(mesh: Mesh, program: Program, control: Bus) -> None:
+    """A command, an event, state, a dead letter, a schedule, each with the canary in it."""
+    await mesh.ready(program, "planner.plan")
+    await program.client.publish("notes.remember", {"text": CANARY})
+    await program.client.request("notes.emit", {"text": CANARY, "count": 1})
+    await program.client.request("planner.plan", {"text": CANARY, "after": FAR})
+    await program.client.publish("notes.remember", {"text": [CANARY]})
+
+    async def done() -> bool:
+        letters = await js.get_batch(control, "DEAD", subject=f"dead.{program.id}.>")
+        return await program.texts() == [CANARY] and len(letters) == 1
+
+    await eventually(done)
+
+
+async def anywhere(control: Bus, tenant: str) -> set[str]:
+    """The streams in which a subject or a message names the tenant or its canary."""
+    found = set()
+    for stream in (await js.api(control, "STREAM.NAMES"))["streams"]:
+        async for message in scan(control, stream, ">"):
+            text = json.dumps([message.subject, *message.headers.values()])
+            canary = CANARY in text or CANARY.encode() in message.data
+            if canary or re.search(rf"[.\" ]{tenant}[.\" ]", text):
+                found.add(stream)
+    return found
+
+
+async def _told(control: Bus, tenant: str, event: str) -> bool:
+    return bool(await journal(control, tenant, f"tenants.{event}"))

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from tenantry import errors
 from tenantry.bus import Bucket, Bus
 from tenantry.messages import Quota, Tallies, Usage
+from tenantry.operator import OperatorHome
+from tenantry_workers.router import RouterWorker
+from tenantry_workers.router.limits.store import key
+from tenantry_workers.tenants import TenantsWorker
+from tests import services
 from tests.isolation.cases import Layer, can, cannot
-from tests.mesh import Mesh, Program
+from tests.mesh import Mesh, Program, eventually
+from tests.servers import NatsServers
+from tests.valkey import Valkey
 
 
 async def codes(program: Program, count: int) -> list[str]:
@@ -62,21 +72,6 @@ async def test_a_quota_that_one_has_used_up_is_left_to_another_of_the_same_plan(
         assert usage is not None
 
 
-@cannot(68, Layer.SERVER)
-async def test_a_tenant_sends_nothing_that_counts_for_another(
-    mesh: Mesh, acme: Program, globex: Program
-) -> None:
-    refused: asyncio.Queue[str] = asyncio.Queue()
-
-    async def on_error(error: Exception) -> None:
-        refused.put_nowait(str(error))
-
-    plain = await mesh.plain(acme.creds, error_cb=on_error)
-    await plain.publish(f"tenant.{globex.id}.notes.echo", b"{}")
-    assert "permissions violation" in await asyncio.wait_for(refused.get(), 10)
-    await plain.close()
-
-
 @cannot(68, Layer.ROUTER)
 async def test_a_flood_of_strangers_uses_up_nobodys_rate(mesh: Mesh, tight: str) -> None:
     async with AsyncExitStack() as stack:
@@ -87,6 +82,36 @@ async def test_a_flood_of_strangers_uses_up_nobodys_rate(mesh: Mesh, tight: str)
                 await ghost.plain.publish(f"tenant.{ghost.id}.notes.echo", b"{}")
             await ghost.plain.flush()
         assert "rate_limited" not in await codes(one, 10)
+
+
+# counted in Valkey
+
+
+@cannot(67, Layer.STORE)
+@cannot(68, Layer.STORE)
+async def test_what_routers_share_in_valkey_is_apart_by_tenant(
+    nats_backend: NatsServers, tmp_path: Path, valkey: Valkey, request: pytest.FixtureRequest
+) -> None:
+    mesh = Mesh(nats_backend(OperatorHome.create), tmp_path)
+    request.addfinalizer(mesh.close)
+    mesh.start(TenantsWorker(mesh.options()))
+    mesh.start(RouterWorker(replace(mesh.options(), redis=valkey.url)))
+    mesh.start(mesh.worker(services.notes))
+    plan = await mesh.plan("tight", rate=0.01, burst=20)
+    async with (
+        mesh.program("shared", plan=plan) as one,
+        mesh.program("shared-too", plan=plan) as two,
+        Redis.from_url(valkey.url) as redis,
+    ):
+        assert "rate_limited" in await codes(one, 30)
+        assert "rate_limited" not in await codes(two, 10)
+
+        async def both() -> bool:
+            return len(await redis.keys("*")) == 2
+
+        await eventually(both)
+        names = {name.decode() for name in await redis.keys("*")}
+        assert names == {key(each.id, "default") for each in (one, two)}
 
 
 # figures

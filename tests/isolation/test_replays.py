@@ -10,7 +10,7 @@ from tenantry import Context, Service, current, errors
 from tenantry.bus import Bus
 from tenantry.context.context import Staged
 from tenantry.context.state import keys_of
-from tenantry.messages import Replay
+from tenantry.messages import Declaration, Replay
 from tenantry.replays import Replays
 from tests.isolation.cases import Layer, can, cannot
 from tests.mesh import Mesh, Program, eventually, journal
@@ -25,6 +25,7 @@ class Ledger:
         self.written = service.event("written", Noted)
         self.replayed: list[tuple[str, str, str]] = []
         self.victim = ""
+        self.cancels = False
         self.kept: Context | None = None
         service.command("write", public=True, replayable=True)(self.write)
         service.request("texts", public=True)(self.texts)
@@ -48,7 +49,9 @@ class Ledger:
         return Texts(entry.value.texts if entry else ())
 
     async def clear(self, ctx: Context) -> None:
-        """Forget everything of a tenant."""
+        """Forget everything of a tenant, or cancel itself."""
+        if self.cancels and (task := asyncio.current_task()) is not None:
+            task.cancel()
         await ctx.state.clear()
 
 
@@ -66,6 +69,7 @@ def running(mesh: Mesh) -> Ledger:
 def ledger(running: Ledger) -> Ledger:
     running.replayed.clear()
     running.victim = ""
+    running.cancels = False
     return running
 
 
@@ -116,7 +120,8 @@ async def test_a_replay_leaves_out_no_message_of_another_tenant(
         await Replays(control).ask(acme.id, NAME, by="me", skip=(theirs,))
 
 
-@cannot(42, Layer.GRAMMAR)
+@cannot(2, Layer.GRAMMAR)
+@cannot(3, Layer.GRAMMAR)
 @pytest.mark.parametrize("tenant", ["*", ">", "a.b", ""])
 async def test_a_replay_is_of_one_tenant(
     mesh: Mesh, ledger: Ledger, acme: Program, control: Bus, tenant: str
@@ -125,6 +130,30 @@ async def test_a_replay_is_of_one_tenant(
     with pytest.raises(errors.Rejection):
         await Replays(control).ask(tenant, NAME, by="me")
     assert ledger.replayed == []
+
+
+@cannot(42, Layer.STORE, without=Layer.CLI)
+async def test_a_message_of_another_that_is_to_be_left_out_changes_nothing(
+    mesh: Mesh,
+    ledger: Ledger,
+    acme: Program,
+    globex: Program,
+    control: Bus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await fill(acme, globex)
+    theirs = (await journal(control, globex.id, f"{NAME}.write"))[0].seq
+    replays = Replays(control)
+    declared = await replays.check(acme.id, NAME)
+
+    async def unchecked(*_: object, **__: object) -> Declaration:
+        return declared
+
+    monkeypatch.setattr(Replays, "check", unchecked)
+    ended = await done(replays, await replays.ask(acme.id, NAME, by="me", skip=(theirs,)))
+    assert (ended.handled, ended.passed) == (3, 0)
+    assert {tenant for tenant, _, _ in ledger.replayed} == {acme.id}
+    assert await globex.texts(NAME) == own(globex)
 
 
 @can(42)
@@ -152,6 +181,20 @@ async def test_a_handler_in_a_replay_publishes_nothing_for_another(
     )
     assert ended.failed == 1
     assert await journal(control, globex.id) == before
+
+
+@cannot(79, Layer.RUNTIME)
+async def test_a_reset_hook_that_cancels_itself_fails_alone(
+    mesh: Mesh, ledger: Ledger, control: Bus
+) -> None:
+    async with mesh.neighbours() as (acme, globex):
+        await fill(acme, globex)
+        ledger.cancels = True
+        replays = Replays(control)
+        asked = await replays.ask(acme.id, NAME, by="me", reset=True)
+        await done(replays, asked, "failed")
+        await globex.client.publish(f"{NAME}.write", {"text": "later"})
+        await eventually(lambda: _has(globex, 4))
 
 
 @cannot(65, Layer.RUNTIME)
@@ -185,7 +228,7 @@ async def test_a_recovery_fills_and_swaps_nothing_of_another(
             await replays.back(globex.id, NAME)
 
 
-@cannot(64, Layer.CLI)
+@cannot(64, Layer.STORE)
 async def test_a_recovery_of_another_is_not_swapped_or_cancelled_by_its_neighbour(
     mesh: Mesh, ledger: Ledger, acme: Program, globex: Program, control: Bus
 ) -> None:

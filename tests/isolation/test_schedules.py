@@ -159,7 +159,7 @@ async def test_a_tenant_cancels_its_own(acme: Program, control: Bus) -> None:
     await eventually(lambda: nothing_left(control, acme.id))
 
 
-@cannot(60, Layer.CLI)
+@cannot(60, Layer.STORE)
 async def test_an_operator_finds_no_schedule_under_another_tenant(
     acme: Program, globex: Program, control: Bus
 ) -> None:

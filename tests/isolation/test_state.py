@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
@@ -60,6 +61,24 @@ async def test_what_could_reach_further_is_no_name(
     assert await write(acme, name.format(other=globex.id), "of acme")
     assert await keys_of(control, f"{acme.id}.") == []
     assert await keys_of(control, f"{globex.id}.") == []
+
+
+@cannot(66, Layer.STORE, without=Layer.GRAMMAR)
+@pytest.mark.parametrize("name", ["*", ">", "..", "../{other}/secret", "a.>", "/1.secret"])
+async def test_a_name_of_any_kind_stays_under_its_tenant(
+    mesh: Mesh,
+    acme: Program,
+    globex: Program,
+    control: Bus,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    await mesh.ready(acme, f"{NAME}.write")
+    await write(globex, "secret", "of globex")
+    monkeypatch.setattr("tenantry.context.state._NAME", re.compile(".*", re.DOTALL))
+    await write(acme, name.format(other=globex.id), "of acme")
+    assert await keys_of(control, f"{globex.id}.") == [f"{globex.id}.{NAME}.secret"]
+    assert await globex.texts(NAME) == ["of globex"]
 
 
 @can(66)

@@ -162,6 +162,16 @@ async def test_commands_that_raise_what_is_no_exception_hold_up_nobody(
         await eventually(lambda: _has_letters(control, acme, 20))
 
 
+@cannot(79, Layer.RUNTIME)
+async def test_a_request_whose_handler_raises_what_is_no_exception_is_answered(
+    mesh: Mesh, kept: Hostile, acme: Program, globex: Program
+) -> None:
+    await mesh.ready(acme, "tasks.waver")
+    assert (await acme.ask("tasks.waver", {"text": "odd"})).code == "handler_failed"
+    answer = await globex.ask("tasks.waver", {"text": "whole", "count": STEPS})
+    assert set(answer.json["texts"]) == {globex.id}
+
+
 @can(79)
 async def test_after_an_odd_end_the_tenants_own_next_message_is_handled(
     mesh: Mesh, kept: Hostile, acme: Program

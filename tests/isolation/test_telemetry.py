@@ -84,6 +84,7 @@ def test_no_context_and_no_seed_is_in_a_log(told: Told) -> None:
 def test_no_body_and_no_context_is_in_a_span(told: Told) -> None:
     text = json.dumps(told.spans)
     assert telling.SECRET not in text
+    assert telling.RAISED not in text
     assert not TOKEN.search(text)
 
 
