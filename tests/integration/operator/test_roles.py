@@ -22,7 +22,10 @@ SUBSCRIBES = {
         "stats.tenants",
     ],
     "control": ["tenant.>", "dead.>", "platform.>", "request.acme.orders.place"],
-    "sys": ["$SYS.ACCOUNT.A1.CONNECT", "$SYS.ACCOUNT.A1.DISCONNECT"],
+    "sys": [
+        *["$SYS.ACCOUNT.A1.CONNECT", "$SYS.ACCOUNT.A1.DISCONNECT"],
+        "$SYS.SERVER.N1.CLIENT.AUTH.ERR",
+    ],
 }
 SUBSCRIBES_NOT = {
     "router": [
@@ -41,14 +44,31 @@ SUBSCRIBES_NOT = {
         *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", "stats.>", ANOTHERS_INBOX],
     ],
     "control": ["edge.>", "edge.acme.orders.place", "edge.*.*.*"],
-    "sys": [">", "$SYS.>", "$SYS.ACCOUNT.>", "$SYS.REQ.>", "_INBOX.>", "_MESH.>", ANOTHERS_INBOX],
+    "sys": [
+        ">",
+        "$SYS.>",
+        "$SYS.SERVER.>",
+        "$SYS.SERVER.N1.STATSZ",
+        "$SYS.ACCOUNT.>",
+        "$SYS.REQ.>",
+        "_INBOX.>",
+        "_MESH.>",
+        ANOTHERS_INBOX,
+    ],
 }
 PUBLISHES = {
-    "router": ["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "platform.x.y", "$KV.keys.k"],
+    "router": [
+        "request.a.b.c",
+        "_INBOX.a.x",
+        ANOTHERS_INBOX,
+        "platform.x.y",
+        "$KV.keys.k",
+        "audit.a.b",
+    ],
     "service": [
         *["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "dead.a.b.c", "platform.alive.orders"],
         *["platform.gone.orders", "platform.router.renew_context", "$SRV.PING"],
-        *["$KV.catalogue.orders", "$KV.state.x", "schedule.a.b.c", "timer.a.b.c"],
+        *["$KV.catalogue.orders", "$KV.state.x", "schedule.a.b.c", "timer.a.b.c", "audit.a.b"],
     ],
     "control": [
         "$KV.tenants.acme",
@@ -71,6 +91,7 @@ PUBLISHES_NOT = {
     ],
     "service": [
         *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
+        *["audit.a", "audit.a.b.c", "$JS.API.DIRECT.GET.AUDIT", "$JS.API.STREAM.PURGE.AUDIT"],
         *["due.a.b.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES", "stats.tenants"],
         *["$JS.API.DIRECT.GET.SCHEDULES", "$JS.API.CONSUMER.CREATE.SCHEDULES.x"],
         *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],

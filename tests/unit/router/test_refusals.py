@@ -106,6 +106,10 @@ def test_what_the_rates_do_not_say_yet_is_waited_for() -> None:
     assert limited(decision=decision()).known
 
 
+def test_who_may_not_send_waits_for_nothing() -> None:
+    assert limited(refusal=Unavailable("no")).known
+
+
 def test_no_quota_is_asked_before_the_rates_are_known(directory: Directory) -> None:
     unknown = limited()
     assert admission_of(directory).count(unknown) is unknown
