@@ -148,13 +148,14 @@ class Audit:
             self._wake.clear()
             now = loop.time()
             await self._tell([key for key, tried in self._sources.items() if tried.next <= now])
-            if waiting := [tried.next for tried in self._sources.values() if tried.count]:
-                loop.call_at(min(waiting), self._wake.set)
+            now = loop.time()
             self._sources = {
                 key: tried
                 for key, tried in self._sources.items()
-                if tried.count or tried.next > loop.time()
+                if tried.count or tried.next > now
             }
+            if self._sources:  # to tell of them again, or to forget them
+                loop.call_at(min(each.next for each in self._sources.values()), self._wake.set)
         await self._tell(list(self._sources))
 
     async def _tell(self, sources: list[_Source]) -> None:
@@ -166,8 +167,8 @@ class Audit:
                 continue
             tried.next = asyncio.get_running_loop().time() + WINDOW
             event = self._event(source, tried)
-            tried.count = 0
-            if tried.holds is None or tried.holds():
+            holds, tried.count, tried.holds = tried.holds, 0, None
+            if holds is None or holds():
                 log.warning("looks like an attack", **_words(event))
                 events.append((event, asyncio.create_task(self._store(event))))
         for event, storing in events:

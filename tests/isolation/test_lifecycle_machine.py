@@ -116,8 +116,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     @initialize(target=tenants)
     def begin(self) -> Any:
-        """Two, so that there is always another one."""
-        return multiple(self.run(self._create()), self.run(self._create()))
+        """Two, so that there is always another one; and a credential that is over already."""
+        first, second = self.run(self._create()), self.run(self._create())
+        self.records[first].keys[0].revoked = True
+        public = self.records[first].keys[0].public
+        self.run(self.mesh.control("revoke_credentials", id=first, public_key=public))
+        return multiple(first, second)
 
     @precondition(lambda self: self.alive() < MOST)
     @rule(target=tenants)

@@ -34,7 +34,11 @@ SUBSCRIBES = {
         *["request.*.orders.*", "$SRV.INFO.orders", "platform.alive.orders", "stats.tenants"],
     ],
     "control": ["platform.tenants.*", "$SRV.PING.tenants", "platform.alive.*"],
-    "sys": ["$SYS.ACCOUNT.A1.CONNECT", "$SYS.ACCOUNT.A1.DISCONNECT"],
+    "sys": [
+        "$SYS.ACCOUNT.A1.CONNECT",
+        "$SYS.ACCOUNT.A1.DISCONNECT",
+        "$SYS.SERVER.N1.CLIENT.AUTH.ERR",
+    ],
 }
 SUBSCRIBES_NOT = {
     "router": [
@@ -59,7 +63,17 @@ SUBSCRIBES_NOT = {
         ],
         *["request.acme.orders.place", "_INBOX.>", "_MESH.>", ANOTHERS_INBOX],
     ],
-    "sys": [">", "$SYS.>", "$SYS.ACCOUNT.>", "$SYS.REQ.>", "_INBOX.>", "_MESH.>", ANOTHERS_INBOX],
+    "sys": [
+        ">",
+        "$SYS.>",
+        "$SYS.SERVER.>",
+        "$SYS.SERVER.N1.STATSZ",
+        "$SYS.ACCOUNT.>",
+        "$SYS.REQ.>",
+        "_INBOX.>",
+        "_MESH.>",
+        ANOTHERS_INBOX,
+    ],
 }
 PUBLISHES = {
     "router": [
@@ -68,12 +82,13 @@ PUBLISHES = {
         ANOTHERS_INBOX,
         "platform.alive.router",
         "$KV.keys.k",
+        "audit.a.b",
     ],
     "service": [
         *["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "dead.a.orders.c"],
         *["platform.alive.orders", "platform.gone.orders", "platform.router.renew_context"],
         *["$SRV.PING.orders", "$KV.catalogue.orders.1.0.0", "$KV.state.a.orders.x"],
-        *["schedule.a.orders.c", "timer.a.orders.c"],
+        *["schedule.a.orders.c", "timer.a.orders.c", "audit.a.b"],
     ],
     "control": [
         *["$KV.tenants.acme", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.PURGE.DEAD"],
@@ -96,6 +111,7 @@ PUBLISHES_NOT = {
         *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
         *["due.a.orders.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES", "stats.tenants"],
         *["dead.a.b.c", "schedule.a.b.c", "$KV.state.a.b.c", "platform.alive.ledger"],
+        *["audit.a", "audit.a.b.c", "$JS.API.DIRECT.GET.AUDIT", "$JS.API.STREAM.PURGE.AUDIT"],
         *["$JS.API.DIRECT.GET.SCHEDULES", "$JS.API.CONSUMER.CREATE.SCHEDULES.x"],
         *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],
         "$JS.API.STREAM.INFO.KV_tenants",

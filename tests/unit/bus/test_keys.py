@@ -204,3 +204,24 @@ async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station
     await asyncio.wait_for(waiting, 5)
     await until(lambda: verifies(keys, new))
     await keys.stop()
+
+
+async def test_a_worker_waits_for_the_keys_to_be_set_up(
+    bus: Bus, bucket: Bucket[VerifyKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    status = Bucket.status
+
+    async def counted(self: Bucket[VerifyKey]) -> object:
+        asked.append(1)
+        return await status(self)
+
+    await js.api(bus, f"STREAM.DELETE.KV_{BUCKET}")
+    monkeypatch.setattr(Bucket, "status", counted)
+    table = KeyTable(bus)
+    waiting = asyncio.create_task(table.wait())
+    await until(lambda: len(asked) > 1)
+    assert not waiting.done()
+    await make(bus)
+    await waiting
+    await table.stop()

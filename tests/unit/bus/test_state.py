@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import Struct
 
 from tenantry.bus import Bus, Entry
 from tenantry.bus import jetstream as js
+from tenantry.bus.kv import Record
+from tenantry.context import state as states
 from tenantry.context.state import BUCKET, State
 from tenantry.errors import Conflict
 from tenantry.streams import bucket_config
@@ -58,3 +62,83 @@ async def test_another_tenant_and_another_service_see_nothing_of_it(bus: Bus, st
     assert await State(bus, fresh("tenant"), "orders").get("basket", int) is None
     assert await State(bus, tenant, "billing").get("basket", int) is None
     assert await State(bus, tenant, "orders").get("basket", int) is not None
+
+
+# two at the same name
+
+
+class Raced(State):
+    """Somebody else writes after each look."""
+
+    other: State
+    times = 1
+
+    async def _read(self, key: str) -> Record | None:
+        record = await super()._read(key)
+        if self.times:
+            self.times -= 1
+            await self.other.put("basket", Basket(("theirs",)))
+        return record
+
+
+@pytest.fixture
+async def raced(bus: Bus, state: State) -> Raced:
+    tenant = fresh("tenant")
+    raced = Raced(bus, tenant, "orders")
+    raced.other = State(bus, tenant, "orders")
+    return raced
+
+
+async def test_a_put_wins_after_another_write(raced: Raced) -> None:
+    await raced.put("basket", Basket(("mine",)))
+    assert await raced.other.get("basket", Basket) == await raced.get("basket", Basket)
+
+
+async def test_a_delete_wins_after_another_write(raced: Raced) -> None:
+    await raced.other.put("basket", Basket())
+    await raced.delete("basket")
+    assert await raced.other.get("basket", Basket) is None
+
+
+async def test_what_changes_all_the_time_is_a_conflict(
+    raced: Raced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "_TRIES", 2)
+    raced.times = 100
+    with pytest.raises(Conflict):
+        await raced.put("basket", Basket())
+    with pytest.raises(Conflict):
+        await raced.delete("basket")
+
+
+async def test_who_knows_the_revision_need_not_have_read_it(bus: Bus, state: State) -> None:
+    tenant = fresh("tenant")
+    seen = await State(bus, tenant, "orders").create("basket", Basket())
+    assert await State(bus, tenant, "orders").update("basket", Basket(("a",)), seen) > seen
+
+
+async def test_what_is_not_there_can_be_deleted(state: State) -> None:
+    await state.delete("nothing")
+    assert await state.get("nothing", Basket) is None
+
+
+async def test_names_come_in_pages(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def little(bus: Bus, path: str, ask: Any) -> Any:
+        info = await js.api(bus, path, ask)
+        page = info["state"].get("subjects") or {}
+        info["state"]["subjects"] = dict(sorted(page.items())[:1])
+        return info
+
+    for name in ("a", "b", "c"):
+        await state.put(name, 1)
+    keys = set(await states.keys_of(state._bucket.bus, state._prefix))
+    monkeypatch.setattr(states, "api", little)
+    found = await states.keys_of(state._bucket.bus, state._prefix)
+    assert len(found) == len(keys) == 3
+
+
+async def test_a_fence_that_is_no_number_is_none(state: State) -> None:
+    await state._bucket.write(state._prefix + "odd", b"1", 0, {"Tenant-Fence": "x"})
+    entry = await state.get("odd", int)
+    assert entry is not None
+    assert entry.value == 1

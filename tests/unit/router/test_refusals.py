@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.errors import RateLimited
+from tenantry.errors import RateLimited, Unavailable
 from tenantry.messages import Plan
-from tenantry_workers.router.admission import may_answer, rate_fields
+from tenantry_workers.router.admission import Limited, check_limits, may_answer, rate_fields
 from tenantry_workers.router.directory import Directory
 from tenantry_workers.router.limits import Decision, Meter
 from tenantry_workers.router.limits.meter import Resume
-from tests.unit.router.admitting import admission_of, admit
+from tenantry_workers.router.quotas import Verdict
+from tenantry_workers.router.scopes import Limits
+from tests.unit.router.admitting import STANDARD, admission_of, admit
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,44 @@ def test_the_window_is_what_a_full_burst_takes(
     with pytest.raises(RateLimited) as caught:
         admit(admission_of(directory, Refusing()))
     assert f";w={window}" in rate_fields(caught.value)["RateLimit-Policy"]
+
+
+# what can't be told
+
+
+def limited(**fields: Any) -> Limited:
+    common = {"tenant": "acme", "plan": STANDARD, "limits": Limits((), ())}
+    return Limited(**(common | {"decision": None} | fields))
+
+
+def decision(**fields: Any) -> Decision:
+    return Decision(**({"allowed": True, "meter": METER, "remaining": 1} | fields))
+
+
+METER = Meter("plan", 1.0, 1)
+
+
+def test_what_the_rates_do_not_say_yet_is_waited_for() -> None:
+    assert not limited().known
+    assert limited(decision=decision()).known
+
+
+def test_who_may_not_send_waits_for_nothing() -> None:
+    assert limited(refusal=Unavailable("no")).known
+
+
+def test_no_quota_is_asked_before_the_rates_are_known(directory: Directory) -> None:
+    unknown = limited()
+    assert admission_of(directory).count(unknown) is unknown
+
+
+def test_a_rate_that_cannot_be_told_refuses_for_now() -> None:
+    away = limited(decision=decision(allowed=False, away=True, retry_after=1.0))
+    with pytest.raises(Unavailable):
+        check_limits(away)
+
+
+def test_a_quota_that_cannot_be_told_refuses_for_now() -> None:
+    with pytest.raises(Unavailable):
+        check_limits(limited(decision=decision(), verdict=Verdict(away=True)))
+    check_limits(limited(decision=decision(), verdict=Verdict()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -157,6 +158,51 @@ def test_a_wrong_number_of_tenants_is_an_error() -> None:
     text = "try: RouterMetrics({}, TallyBook())\nexcept Exception as e: print(json.dumps(str(e)))"
     program = ROUTER.partition("class")[0] + text
     assert run(program, TENANTRY_METRICS_TENANTS="many").startswith("TENANTRY_METRICS_TENANTS is")
+
+
+AUDIT = """
+import asyncio, structlog
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+from tenantry.bus import Bus
+from tenantry.runtime import audit
+
+audit._TIMEOUT = 0.2
+
+async def main():
+    kept = audit.Audit(Bus(["nats://127.0.0.1:1"], patience=0.1), "orders", "1")
+    await kept.start()
+    before = read()
+    kept.refused("bad_context", victim="acme")
+    kept.refused("bad_context", victim="acme")
+    while not kept.lost:
+        await asyncio.sleep(0.01)
+    print(json.dumps([before, read()]))
+    await kept.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_what_looks_like_an_attack_is_counted_by_kind_from_nought_on() -> None:
+    name = "tenantry.security.refusals"
+    before, after = (dict(map(_kind_and_count, found[name]["points"])) for found in audited())
+    assert before["bad_context"] == 0
+    assert after == before | {"bad_context": 2}
+
+
+def test_what_could_not_be_written_down_is_counted() -> None:
+    _, after = audited()
+    counts = dict(map(_kind_and_count, after["tenantry.audit.lost"]["points"]))
+    assert (counts["bad_context"], counts["no_credentials"]) == (2, 0)
+
+
+@functools.cache
+def audited() -> Any:
+    return run(WITH_SDK + AUDIT)
+
+
+def _kind_and_count(point: Any) -> tuple[str, int]:
+    return point[0]["tenantry.reason"], point[1]
 
 
 def test_every_instrument_has_a_name_of_its_own() -> None:

@@ -65,18 +65,18 @@ class RefusedLogins:
         self._audit = audit
         self._doors = doors
         self._tenants = tenants
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
         """Hear of all that happens from now on."""
-        self._subscription = await self._system.subscribe(
-            LOGINS_REFUSED, self._on_refused, queue=_GROUP
+        self._subscriptions.append(
+            await self._system.subscribe(LOGINS_REFUSED, self._on_refused, queue=_GROUP)
         )
 
     async def stop(self) -> None:
         """Hear no more."""
-        if self._subscription is not None:
-            await self._subscription.stop()
+        for subscription in self._subscriptions:
+            await subscription.stop()
 
     async def _on_refused(self, message: Message) -> None:
         try:

@@ -1,0 +1,58 @@
+"""How the tenants' account is pushed, and what is asked of a server that does not take it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tenantry.bus import Bucket, Bus, Message, Table
+from tenantry.errors import Unavailable
+from tenantry.messages import Plan, Tenant
+from tenantry_workers.tenants import doors as module
+from tenantry_workers.tenants.doors import Doors
+from tests.unit.bus.station import Station
+
+
+def tables(bus: Bus) -> tuple[Table[Tenant], Table[Plan]]:
+    return Table(Bucket(bus, "tenants", Tenant)), Table(Bucket(bus, "plans", Plan))
+
+
+@asynccontextmanager
+async def server(bus: Bus, *answers: bytes) -> AsyncIterator[None]:
+    """Answers pushes in the place of nats-server, in an account that is not its own."""
+    left = list(answers)
+
+    async def answer(message: Message) -> None:
+        if left:
+            await bus.answer(message, left.pop(0))
+
+    subscription = await bus.subscribe("$SYS.REQ.CLAIMS.UPDATE", answer)
+    try:
+        yield
+    finally:
+        await subscription.stop()
+
+
+async def test_what_the_server_refuses_is_pushed_again(
+    station: Station, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY", 0.01)
+    doors = Doors(bus, station.home, *tables(bus))
+    async with server(bus, b'{"error": {"description": "no"}}', b'{"data": {}}'):
+        await doors.start()
+        assert doors.signers
+        await doors.stop()
+
+
+async def test_who_waits_for_a_server_that_is_silent_hears_of_it(
+    station: Station, bus: Bus
+) -> None:
+    doors = Doors(bus, station.home, *tables(bus))
+    async with server(bus, b'{"data": {}}'):
+        await doors.start()
+        doors._forget()
+        with pytest.raises(Unavailable):
+            await doors.settled(timeout=0.1)
+        await doors.stop()

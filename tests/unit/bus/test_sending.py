@@ -1,0 +1,158 @@
+"""What a handler has left is stored as a whole, or the message that left it fails."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tenantry import Context, Service
+from tenantry.bus import Bus, Message
+from tenantry.bus import jetstream as js
+from tenantry.bus.jetstream import Delivery
+from tenantry.context.context import Context as Ctx
+from tenantry.context.context import Staged
+from tenantry.context.token import Claims, KeyRing, Minter
+from tenantry.context.turn import Turn, free
+from tenantry.errors import HandlerFailed, Superseded, TooLarge, Unavailable
+from tenantry.messages import RenewedContext
+from tenantry.runtime import outbox as outboxes
+from tenantry.runtime.audit import Audit
+from tenantry.runtime.mesh import WorkerMesh
+from tenantry.runtime.outbox import RENEW_SUBJECT, Outbox, Renewer
+from tenantry.runtime.runner import Runner
+from tenantry.runtime.stored import StoredMessages
+from tenantry.service.handler import Handler
+from tenantry.subjects import Address
+from tenantry.wire import codec, headers, trace
+from tests.unit.bus.station import fresh
+
+MINTER = Minter("k1", b"\1" * 32)
+
+
+def context(bus: Bus, *, seq: int = 0, expires: float = 0.0, token: str = "token") -> Ctx:
+    claims = Claims(tenant="acme", plan="p", principal="edge", issued=0.0, expires=expires)
+    mesh = WorkerMesh(bus, Renewer(bus), Audit(bus, "orders", "1"))
+    address = Address("acme", "orders", "place")
+    return Ctx(mesh, claims, token, address, trace.new(), message_id="m1", seq=seq)
+
+
+async def made(bus: Bus, **options: Any) -> str:
+    """A stream; the subject that it takes."""
+    name = fresh("sent")
+    await js.ensure_stream(bus, {"name": name, "subjects": [f"{name}.x"], **options})
+    return f"{name}.x"
+
+
+async def test_what_is_staged_is_stored(bus: Bus) -> None:
+    subject = await made(bus)
+    ctx = context(bus)
+    await Outbox(bus, Renewer(bus)).publish(ctx, [Staged(subject, b"1"), Staged(subject, b"2")])
+    info = await js.api(bus, f"STREAM.INFO.{subject.partition('.')[0]}")
+    assert info["state"]["messages"] == 2
+
+
+async def test_what_nats_never_takes_is_refused_before_anything_is_sent(bus: Bus) -> None:
+    subject = await made(bus)
+    staged = [Staged(subject, b"1"), Staged(subject, b"x" * (bus.max_body + 1))]
+    with pytest.raises(TooLarge):
+        await Outbox(bus, Renewer(bus)).publish(context(bus), staged)
+    info = await js.api(bus, f"STREAM.INFO.{subject.partition('.')[0]}")
+    assert info["state"]["messages"] == 0
+
+
+async def test_what_the_stream_never_takes_is_too_large(bus: Bus) -> None:
+    subject = await made(bus, max_msg_size=100)
+    with pytest.raises(TooLarge):
+        await Outbox(bus, Renewer(bus)).publish(context(bus), [Staged(subject, b"x" * 200)])
+
+
+async def test_a_full_stream_may_take_it_later(bus: Bus) -> None:
+    subject = await made(bus, max_msgs=1, discard="new")
+    staged = [Staged(subject, b"1"), Staged(subject, b"2")]
+    with pytest.raises(Unavailable):
+        await Outbox(bus, Renewer(bus)).publish(context(bus), staged)
+
+
+async def test_a_stream_that_says_nothing_may_take_it_later(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "_TIMEOUT", 0.1)
+    subject = fresh("silent")
+
+    async def silent(_message: Message) -> None:
+        pass
+
+    subscription = await bus.subscribe(subject, silent)
+    with pytest.raises(Unavailable):
+        await Outbox(bus, Renewer(bus)).publish(context(bus), [Staged(subject, b"")])
+    await subscription.stop()
+
+
+async def test_a_renewer_keeps_a_bounded_number(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outboxes, "_KEPT", 2)
+
+    async def renew(message: Message) -> None:
+        await bus.answer(message, codec.encode(RenewedContext(token="fresh")))
+
+    subscription = await bus.subscribe(RENEW_SUBJECT, renew)
+    renewer = Renewer(bus)
+    for number in range(5):
+        assert await renewer.token(context(bus, seq=1, token=str(number))) == "fresh"
+        assert len(renewer._fresh) <= 2
+    await subscription.stop()
+
+
+# in its turn
+
+
+class Stored:
+    """A message as the journal has it."""
+
+    subject = "journal.0.acme.orders.place"
+    data = b"{}"
+
+    def __init__(self) -> None:
+        self.headers = {headers.CONTEXT: MINTER.mint("acme", "p", "edge")}
+
+
+def handling(bus: Bus) -> tuple[StoredMessages, Handler]:
+    service = Service("orders")
+
+    @service.command("place")
+    async def place(ctx: Context) -> None:
+        ctx.send("orders.place", {})
+
+    ring = KeyRing()
+    ring.replace({"k1": (MINTER.public_key, None)})
+    audit = Audit(bus, "orders", "1")
+    renewer = Renewer(bus)
+    runner = Runner(service, ring, WorkerMesh(bus, renewer, audit), Outbox(bus, renewer), audit)
+    return StoredMessages(runner), service.handlers["place"]
+
+
+async def test_what_comes_after_its_lane_is_lost_does_not_count(bus: Bus) -> None:
+    messages, handler = handling(bus)
+    delivery = Delivery(1, 1, time.time(), 0, 1)
+    with pytest.raises(Superseded):
+        await messages.handle(handler, Stored(), delivery, Turn(lambda: False, seq=1))
+
+
+async def test_a_reset_that_fails_says_so(bus: Bus) -> None:
+    async def fails(_ctx: Context) -> None:
+        raise RuntimeError("no")
+
+    messages, _ = handling(bus)
+    with pytest.raises(HandlerFailed, match="reset hook of orders"):
+        await messages.reset("acme", fails, free())
+
+
+async def test_a_reset_that_works_says_nothing(bus: Bus) -> None:
+    seen: list[str] = []
+
+    async def works(ctx: Context) -> None:
+        seen.append(ctx.tenant)
+
+    await handling(bus)[0].reset("acme", works, free())
+    assert seen == ["acme"]

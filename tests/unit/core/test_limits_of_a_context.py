@@ -1,0 +1,73 @@
+"""What a context, a token and a trace do at their edges."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tenantry.context.token import terms
+from tenantry.context.turn import Turn
+from tenantry.errors import DeadlineExceeded, Hopeless
+from tenantry.runtime.runner import _tenant
+from tenantry.subjects import Address
+from tenantry.wire import trace
+from tests.unit.core.test_context import context
+
+
+def test_a_plan_that_is_gone_has_no_terms() -> None:
+    assert terms(None) == {}
+
+
+def test_a_log_is_bound_once() -> None:
+    ctx = context()
+    assert ctx.log is ctx.log
+
+
+def test_a_cancelled_schedule_leaves_the_others() -> None:
+    ctx = context()
+    ctx.send("billing.charge", {})
+    first = ctx.send("billing.charge", {}, after=60)
+    second = ctx.send("billing.charge", {}, after=60)
+    ctx.cancel(second)
+    _, kept, gone = ctx.close()
+    assert kept.subject.endswith(first)
+    assert kept.body
+    assert gone.subject.endswith(second)
+    assert not gone.body
+
+
+async def test_nobody_is_asked_in_a_replay() -> None:
+    ctx = context(turn=Turn(lambda: True, replaying=True))
+    with pytest.raises(Hopeless):
+        await ctx.request("billing.total", {}, type=int)
+    assert ctx.turn.suppressed == 1
+
+
+async def test_nobody_is_asked_when_the_time_is_over() -> None:
+    ctx = context()
+    with pytest.raises(DeadlineExceeded):
+        await ctx._mesh.request(ctx, Address("acme", "billing", "total"), b"{}", 0.0)
+
+
+def test_outside_of_a_message_there_is_no_tenant() -> None:
+    assert contextvars.Context().run(_tenant) is None
+
+
+@pytest.mark.parametrize("ids", [f"{'0' * 32}-{'1' * 16}", f"{'1' * 32}-{'0' * 16}"])
+@pytest.mark.parametrize("version", ["00", "01"])
+def test_a_trace_of_zeros_is_none(version: str, ids: str) -> None:
+    assert trace.extract({"traceparent": f"{version}-{ids}-01"}) is None
+
+
+def test_a_tracer_of_the_environment_is_set_up_at_once() -> None:
+    program = (
+        "from opentelemetry import trace; import tenantry.wire.trace;"
+        "print(type(trace._TRACER_PROVIDER).__name__)"
+    )
+    env = os.environ | {"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == "TracerProvider", done.stderr
