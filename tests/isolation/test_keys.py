@@ -108,7 +108,7 @@ async def forged(insider: Bus, tenant: str, token: str) -> str:
 async def test_context_keys_rotate_under_load(own_mesh: Mesh, keys: Keys) -> None:
     own_mesh.start(RouterWorker(own_mesh.options()))
     async with loaded(own_mesh) as load:
-        for _ in range(3):
+        for _ in range(2):
             old = await keys.id("context")
             await keys("rotate", "context")
             await load.goes_on()
