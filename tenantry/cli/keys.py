@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -18,7 +18,7 @@ from tenantry.operator import OperatorHome, generations, plant
 from tenantry.rotation import Accounts, Connections, Contexts, Voided, in_force, voided_by
 
 Kind = Literal["context", "tenants", "router", "service", "control", "sys"]
-KINDS: tuple[str, ...] = get_args(Kind)
+Rotated = Literal["context", "tenants", "router", "service", "control", "sys", "operator"]
 _IN_FORCE = 15.0
 _SHOWN = 10
 
@@ -70,7 +70,7 @@ def list_(*, form: Output = "table", at: Connection = connection.DEFAULT) -> Non
     )
 )
 def rotate(
-    kind: Which,
+    kind: Annotated[Rotated, Parameter(help="what the key signs, or whose credentials")],
     /,
     *,
     overlap: Annotated[
@@ -87,8 +87,11 @@ def rotate(
     are written to the operator's directory; processes that run with these
     files go over by themselves within seconds, those with copies elsewhere
     when they are given new ones (`tenantry nats creds`).
+
+    `operator` is for a stolen operator's signing key: it needs
+    keys/operator.nk, and nats-server has to be restarted at once.
     """
-    if overlap is not None and kind in {"context", "tenants"}:
+    if overlap is not None and kind in {"context", "tenants", "operator"}:
         raise UsageError("--overlap is for the keys of roles")
     if overlap is not None and overlap < 0:
         raise UsageError("--overlap is at least 0 seconds")
@@ -98,6 +101,9 @@ def rotate(
             loop.run(_rotate_context(at, home))
         elif kind == "tenants":
             loop.run(_rotate_tenants(at, home))
+        elif kind == "operator":
+            loop.run(Accounts(home, None).apply(generations.next_operator_key(home)))
+            output.line("next: restart nats-server, on each node with the new operator.conf")
         else:
             loop.run(_rotate_role(at, home, kind, overlap))
 

@@ -210,13 +210,25 @@ class OperatorHome:
         )
         return creds.render(jwt, user)
 
-    def sign_account(self, name: str, account: claims.Account, issued: int) -> str:
+    def sign_operator(self, signing: KeyPair) -> str:
+        """The operator's JWT with this signing key and no other. Raises SetupError."""
+        operator = claims.read(self._operator, claims.Operator)
+        return claims.encode(
+            msgspec.structs.replace(operator, signing_keys=(signing.public_key,)),
+            subject=self._operator.sub,
+            signer=self._load_key("operator", {self._operator.sub}),
+            name=self._operator.name,
+        )
+
+    def sign_account(
+        self, name: str, account: claims.Account, issued: int, signer: KeyPair | None = None
+    ) -> str:
         """A JWT of the account sys, edge or mesh (`issued` in unix seconds). Raises SetupError."""
         document = self._accounts[name]
         return claims.encode(
             account,
             subject=document.sub,
-            signer=self._key(plant.OPERATOR_KEY),
+            signer=signer or self._key(plant.OPERATOR_KEY),
             name=document.name,
             issued=issued,
         )
@@ -349,6 +361,8 @@ class OperatorHome:
             return self._load_key(newest.file, {newest.key})
         if label == plant.ROOT_KEY:
             return self._load_key(label, {self.context_root})
+        if later := self._manifest.signing.get(label):
+            return self._load_key(later[-1].file, {later[-1].key})
         return self._load_key(label, set(claims.read(self._operator, claims.Operator).signing_keys))
 
     def _load_key(self, file: str, expected: set[str]) -> KeyPair:
