@@ -162,6 +162,23 @@ async def test_all_that_was_rotated_outlives_a_restart_of_nats(own_mesh: Mesh, k
         assert await asked(program) == ""
 
 
+@pytest.mark.slow
+async def test_an_account_by_a_replaced_operators_key_is_refused(
+    own_mesh: Mesh, keys: Keys
+) -> None:
+    stolen = OperatorHome.load(own_mesh.home.path)
+    stolen._key(plant.OPERATOR_KEY)  # as the thief has it
+    await keys("rotate", "operator")
+    await asyncio.to_thread(own_mesh.backend.restart)
+    home = OperatorHome.load(own_mesh.home.path)
+    with pytest.raises(errors.SetupError, match="not signed by our operator"):
+        home.validate_edge(stolen.edge_claims({}))
+    own_mesh.start(own_mesh.worker(notes))
+    async with own_mesh.program() as program:
+        await own_mesh.ready(program, "notes.echo")
+        assert await asked(program) == ""
+
+
 # context keys
 
 
@@ -378,6 +395,15 @@ async def test_what_makes_no_sense_is_told_in_one_line(
     keys: Keys, arguments: tuple[str, ...], told: str
 ) -> None:
     assert told in await keys.fails(*arguments)
+
+
+async def test_without_the_operators_own_key_its_signing_key_stays(
+    own_mesh: Mesh, keys: Keys
+) -> None:
+    before = (own_mesh.home.path / "operator.jwt").read_text()
+    (own_mesh.home.path / "keys/operator.nk").unlink()
+    assert "operator.nk is missing" in await keys.fails("rotate", "operator")
+    assert (own_mesh.home.path / "operator.jwt").read_text() == before
 
 
 async def test_without_the_root_nothing_is_begun(own_mesh: Mesh, keys: Keys) -> None:
