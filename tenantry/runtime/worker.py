@@ -114,7 +114,13 @@ class ServiceRun:
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
         self._cursors = rows.cursors(bus, service.name)
         self._replays = rows.replays(bus, service.name)
-        self.runner = Runner(service, keys.ring, WorkerMesh(bus, renewer), Outbox(bus, renewer))
+        self.runner = Runner(
+            service,
+            keys.ring,
+            WorkerMesh(bus, renewer),
+            Outbox(bus, renewer),
+            caught_up=keys.caught_up,
+        )
         self.slots = Slots(service, self.runner.stats)
         self._requests = Requests(bus, self.runner, self.slots, self._cursors)
         self._bus = bus
