@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Literal
@@ -139,6 +140,8 @@ def revoke(
     if since is not None and kind != "context":
         raise UsageError("--since is for context keys")
     when = moment.parse_time(since) if since is not None else None
+    if when is not None and when > time.time():
+        raise UsageError(f"--since {since} lies in the future", hint="say when it was stolen")
     home = _current(at)
     with generations.locked(home):
         if kind == "context":

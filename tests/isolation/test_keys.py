@@ -21,7 +21,7 @@ from tenantry import errors
 from tenantry.bus import Bucket, Bus, store
 from tenantry.context.token import Minter
 from tenantry.messages import VerifyKey
-from tenantry.operator import OperatorHome, plant
+from tenantry.operator import OperatorHome, claims, generations, plant
 from tenantry_workers.router import RouterWorker
 from tests.isolation.load import loaded
 from tests.mesh import Mesh, Program, eventually, journal
@@ -197,6 +197,18 @@ async def test_a_router_takes_the_new_context_key_without_a_restart(
 
 def _unpadded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+async def test_a_rotation_that_was_begun_is_finished(own_mesh: Mesh, keys: Keys) -> None:
+    begun = own_mesh.home.add_context_key()
+    assert await keys.id("context", "next") == begun
+    await keys("rotate", "context")
+    assert await keys.id("context") == begun
+
+
+async def test_two_commands_do_not_change_keys_at_once(own_mesh: Mesh, keys: Keys) -> None:
+    with generations.locked(own_mesh.home):
+        assert "another command" in await keys.fails("rotate", "context")
 
 
 async def test_a_router_without_the_new_seed_goes_on_with_the_old_key(
@@ -379,6 +391,26 @@ async def test_an_older_directory_is_upgraded_on_the_running_server(
     assert "as this version has it" in await keys("upgrade")
 
 
+async def test_the_permissions_of_this_version_are_pushed_by_an_upgrade(
+    own_mesh: Mesh, keys: Keys
+) -> None:
+    home = own_mesh.home
+    document = home.account("mesh")
+    account = claims.read(document, claims.Account)
+    older = msgspec.structs.replace(account, signing_keys=account.signing_keys[:1])
+    jwt = home.sign_account("mesh", older, document.iat + 1)
+    (home.path / "accounts/mesh.jwt").write_text(jwt)
+    async with await own_mesh.insider("sys") as system:
+        await system.call("$SYS.REQ.CLAIMS.UPDATE", jwt.encode())
+    with pytest.raises(errors.ConnectionFailed):
+        await own_mesh.insider("service")
+    with pytest.raises(errors.SetupError, match=r"other permissions than this version \(MESH\)"):
+        own_mesh.options().operator_home()
+    await keys("upgrade")
+    async with await own_mesh.insider("service"):
+        own_mesh.options().operator_home()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -389,6 +421,7 @@ async def test_an_older_directory_is_upgraded_on_the_running_server(
         (("revoke", "context", "nothing"), "no context key 'nothing'"),
         (("revoke", "router", "x", "--since", "2h"), "--since is for context keys"),
         (("revoke", "context", "x", "--since", "soon"), "'soon' is no time"),
+        (("revoke", "context", "x", "--since", "2099-01-01"), "lies in the future"),
     ],
 )
 async def test_what_makes_no_sense_is_told_in_one_line(
