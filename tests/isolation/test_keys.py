@@ -21,7 +21,8 @@ from tenantry import errors
 from tenantry.bus import Bucket, Bus, store
 from tenantry.context.token import Minter
 from tenantry.messages import VerifyKey
-from tenantry.operator import OperatorHome, claims, generations, plant
+from tenantry.operator import OperatorHome, certificate, claims, generations, plant
+from tenantry.operator.keys import KeyPair, Kind
 from tenantry_workers.router import RouterWorker
 from tests.isolation.load import loaded
 from tests.mesh import Mesh, Program, eventually, journal
@@ -294,13 +295,25 @@ async def test_a_verify_key_that_a_service_has_inserted_verifies_nothing(serving
         assert await forged(insider, program.id, mint(seed, program.id, kid)) == "bad_context"
 
 
-async def test_a_record_that_is_tampered_with_is_put_right(serving: Mesh, keys: Keys) -> None:
+@pytest.mark.parametrize("how", ["deleted", "older", "forged"])
+async def test_a_record_that_is_tampered_with_is_put_right(
+    own_mesh: Mesh, keys: Keys, how: str
+) -> None:
     kid = await keys.id("context")
-    async with await serving.insider("control") as control:
+    async with await own_mesh.insider("control") as control:
         bucket = Bucket(control, "keys", VerifyKey)
+        older = await bucket.get(f"context.{kid}")
+        await keys("rotate", "context")
         good = await bucket.get(f"context.{kid}")
+        assert older is not None
         assert good is not None
-        await bucket.delete(f"context.{kid}")
+        if how == "deleted":
+            await bucket.delete(f"context.{kid}")
+        elif how == "older":
+            await bucket.put(f"context.{kid}", older.value)
+        else:
+            stranger = KeyPair.generate(Kind.ACCOUNT)
+            await bucket.put(f"context.{kid}", certificate.certify(good.value, stranger))
 
         async def right() -> bool:
             entry = await bucket.get(f"context.{kid}")
