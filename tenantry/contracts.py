@@ -154,6 +154,7 @@ _MESH = (
         "routers, the service's replicas",
         "",
     ),
+    Row("platform.signing_keys", "nudge", "empty", "operators", "tenants: every replica", ""),
     Row(
         "platform.disconnects",
         "server event",
@@ -188,7 +189,7 @@ _MESH = (
         "routers, the CLI",
         "KV_catalogue",
     ),
-    Row("$KV.keys.context.<key id>", "record", "VerifyKey", "routers, tenants", "all", "KV_keys"),
+    Row("$KV.keys.context.<key id>", "record", "VerifyKey", "tenants, operators", "all", "KV_keys"),
     Row(
         "$KV.volumes.<tenant>, $KV.volumes.journal.progress",
         "record",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import random
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -89,7 +90,7 @@ class Link:
         self._leaving: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._read: tuple[tuple[int, int], str] = (0, 0), ""
-        """The credentials that were read last, and what their file looked like."""
+        """What the credentials file looked like when it was read, and a digest of it."""
 
     # --- the client of now ---------------------------------------------------------------------
 
@@ -231,20 +232,22 @@ class Link:
             try:
                 if self._client is None or _stamp(path) == self._read[0]:
                     continue
-                if creds_files.load(path) == self._read[1]:
-                    self._read = _stamp(path), self._read[1]
+                stamp = _stamp(path)
+                if _digest(creds_files.load(path)) == self._read[1]:
+                    self._read = stamp, self._read[1]
                     continue
                 await self.renew()
             except (TenantryError, OSError) as error:
                 log.warning("new credentials not taken", name=self._name, why=str(error))
-                pause = _LOOK_AGAIN
+                self._read, pause = ((0, 0), ""), _LOOK_AGAIN
 
     async def _open(self, client: NatsClient, url: str, number: int) -> None:
         self._trouble = None
         if self._creds:
             path = Path(self._creds)
-            self._read = _stamp(path), creds_files.load(path)
-            creds_files.parse(self._read[1])  # says better what is wrong
+            stamp, text = _stamp(path), creds_files.load(path)
+            creds_files.parse(text)  # says better what is wrong
+            self._read = stamp, _digest(text)
         await client.connect(
             url,
             name=f"{self._name}~{number}" if number else self._name,
@@ -342,5 +345,12 @@ class Link:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
     return status.st_mtime_ns, status.st_ino
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -92,7 +92,11 @@ async def _tenant_rows(home: OperatorHome, bus: Bus | None) -> list[Row]:
             row,
             credentials=None
             if voided is None
-            else sum(each.credentials for each in voided.get(row.public_key, [])),
+            else sum(
+                each.credentials
+                for each in voided.get(row.public_key, [])
+                if row.state != "revoked"
+            ),
         )
         for row in _signing_rows(home, "tenants")
     ]

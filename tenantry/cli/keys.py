@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -18,7 +19,7 @@ from tenantry.operator import OperatorHome, generations, plant
 from tenantry.rotation import Accounts, Connections, Contexts, Voided, in_force, voided_by
 
 Kind = Literal["context", "tenants", "router", "service", "control", "sys"]
-KINDS: tuple[str, ...] = get_args(Kind)
+Rotated = Literal["context", "tenants", "router", "service", "control", "sys", "operator"]
 _IN_FORCE = 15.0
 _SHOWN = 10
 
@@ -70,7 +71,7 @@ def list_(*, form: Output = "table", at: Connection = connection.DEFAULT) -> Non
     )
 )
 def rotate(
-    kind: Which,
+    kind: Annotated[Rotated, Parameter(help="what the key signs, or whose credentials")],
     /,
     *,
     overlap: Annotated[
@@ -87,8 +88,11 @@ def rotate(
     are written to the operator's directory; processes that run with these
     files go over by themselves within seconds, those with copies elsewhere
     when they are given new ones (`tenantry nats creds`).
+
+    `operator` is for a stolen operator's signing key: it needs
+    keys/operator.nk, and nats-server has to be restarted at once.
     """
-    if overlap is not None and kind in {"context", "tenants"}:
+    if overlap is not None and kind in {"context", "tenants", "operator"}:
         raise UsageError("--overlap is for the keys of roles")
     if overlap is not None and overlap < 0:
         raise UsageError("--overlap is at least 0 seconds")
@@ -98,6 +102,9 @@ def rotate(
             loop.run(_rotate_context(at, home))
         elif kind == "tenants":
             loop.run(_rotate_tenants(at, home))
+        elif kind == "operator":
+            loop.run(Accounts(home, None).apply(generations.next_operator_key(home)))
+            output.line("next: restart nats-server, on each node with the new operator.conf")
         else:
             loop.run(_rotate_role(at, home, kind, overlap))
 
@@ -133,6 +140,8 @@ def revoke(
     if since is not None and kind != "context":
         raise UsageError("--since is for context keys")
     when = moment.parse_time(since) if since is not None else None
+    if when is not None and when > time.time():
+        raise UsageError(f"--since {since} lies in the future", hint="say when it was stolen")
     home = _current(at)
     with generations.locked(home):
         if kind == "context":

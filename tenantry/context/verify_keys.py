@@ -6,14 +6,16 @@ than the one known changes nothing, and is logged as what it is, an attack.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
+from tenantry import tasks
 from tenantry.bus import Bucket, Bus, Table
 from tenantry.context.token import KeyRing, Trusted
-from tenantry.errors import SetupError
+from tenantry.errors import JetStreamError, Rejection, SetupError
 from tenantry.messages import VerifyKey
 from tenantry.operator import certificate
 from tenantry.operator import creds as creds_files
@@ -51,6 +53,9 @@ class VerifyKeys:
         self._root = root_of(bus.creds) if root is None else root
         self._table = Table(Bucket(bus, BUCKET, VerifyKey), changed=self._changed)
         self._listeners: list[Callable[[], None]] = []
+        self._stale: asyncio.Task[None] | None = None
+        self._forget: Callable[[], None] = lambda: None
+        self._bus = bus
         self._on_attack: Callable[[str], None] = lambda _kid: None
 
     @property
@@ -69,14 +74,39 @@ class VerifyKeys:
     async def start(self) -> None:
         """Load the keys and follow their changes."""
         await self._table.start()
+        self._forget = self._bus.on_reconnect(self._missed)
 
     async def stop(self) -> None:
         """Watch no more."""
+        self._forget()
+        await tasks.end(self._stale)
         await self._table.stop()
+
+    async def caught_up(self) -> bool:
+        """Return once it is known what changed while the connection was lost; False if it was.
+
+        A message may be here sooner than the key that its context is signed with.
+        """
+        if self._stale is None:
+            return False
+        await asyncio.wait({self._stale})
+        return True
 
     async def reach(self, revision: int) -> None:
         """Return when this revision of the bucket is known."""
         await self._table.reach(revision)
+
+    def _missed(self) -> None:
+        if self._stale is not None:
+            self._stale.cancel()
+        self._stale = asyncio.create_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._table.sync()
+        except (TimeoutError, Rejection, JetStreamError) as error:
+            log.warning("the keys may be behind", why=str(error))
+        self._stale = None
 
     def _changed(self, name: str, record: VerifyKey | None) -> None:
         kid = name.removeprefix(_PREFIX)

@@ -42,6 +42,8 @@ class Draft(NamedTuple):
     renewed: frozenset[str] = frozenset()
     """Labels whose credentials files are issued anew."""
     certified: tuple[VerifyKey, ...] = ()
+    operator: str = ""
+    """The operator's JWT, where that changes."""
 
 
 def label_of(kind: str) -> str:
@@ -88,6 +90,19 @@ def without_key(home: OperatorHome, label: str, key: plant.SigningKey) -> Draft:
     keys = tuple(revoked if each == key else each for each in home.signing_keys(label))
     manifest = _with_keys(home, label, keys)
     return Draft(manifest, _documents(home, manifest, label))
+
+
+def next_operator_key(home: OperatorHome) -> Draft:
+    """Another operator's signing key in place of the one of now: nothing that it signed counts.
+
+    For nats-server that begins with its restart. Needs `keys/operator.nk`. Raises SetupError.
+    """
+    pair = KeyPair.generate(Kind.OPERATOR)
+    key = plant.SigningKey(key=pair.public_key, file="", created=round(time.time(), 3))
+    key = msgspec.structs.replace(key, file=f"{plant.OPERATOR_KEY}-{key.id}")
+    manifest = _with_keys(home, plant.OPERATOR_KEY, (key,))
+    documents = _documents(home, manifest, *plant.SIGNING, signer=pair)
+    return Draft(manifest, documents, {key.file: pair}, operator=home.sign_operator(pair))
 
 
 def outdated(home: OperatorHome) -> str:
@@ -154,6 +169,8 @@ def commit(home: OperatorHome, draft: Draft) -> list[Path]:
         plant.write_verify_key(home.path, key)
     for name, jwt in draft.accounts.items():
         files.write(home.path / "accounts" / f"{name}.jwt", jwt, secret=False)
+    if draft.operator:
+        files.write(home.path / "operator.jwt", draft.operator, secret=False)
     operator = files.read(home.path / "operator.jwt").strip()
     preload = {
         home.account(name).sub: files.read(home.path / "accounts" / f"{name}.jwt").strip()
@@ -173,7 +190,9 @@ def _with_keys(
     return msgspec.structs.replace(home.manifest, signing=signing)
 
 
-def _documents(home: OperatorHome, manifest: plant.Manifest, *labels: str) -> dict[str, str]:
+def _documents(
+    home: OperatorHome, manifest: plant.Manifest, *labels: str, signer: KeyPair | None = None
+) -> dict[str, str]:
     """The JWTs of the accounts that these labels belong to."""
     rendered = _rendered(home, manifest.signing)
     made = {}
@@ -181,8 +200,7 @@ def _documents(home: OperatorHome, manifest: plant.Manifest, *labels: str) -> di
         document = home.account(name)
         # EDGE is pushed all the time, later than this: a restart must not bring this one back.
         issued = document.iat + 1 if name == "edge" else max(int(time.time()), document.iat + 1)
-        made[name] = home.sign_account(name, rendered[name], issued)
-        home.validate(name, made[name])
+        made[name] = home.sign_account(name, rendered[name], issued, signer)
     return made
 
 
@@ -192,7 +210,7 @@ def _rendered(
     """The accounts as this version has them, with the limits that they have."""
     public = {name: home.account(name).sub for name in plant.ACCOUNTS}
     live = {
-        label: [key.key for key in keys if key.revoked is None] for label, keys in signing.items()
+        label: [key.key for key in signing[label] if key.revoked is None] for label in plant.SIGNING
     }
     return {
         name: msgspec.structs.replace(

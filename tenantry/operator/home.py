@@ -30,14 +30,13 @@ import msgspec
 from tenantry import subjects
 from tenantry.errors import SetupError
 from tenantry.messages import VerifyKey
-from tenantry.operator import accounts, claims, creds, files, plant
+from tenantry.operator import accounts, claims, creds, files, folder, plant
 from tenantry.operator.certificate import certify
 from tenantry.operator.keys import KeyPair, Kind, is_public_key
 from tenantry.operator.server_conf import ServerOptions, render_server_conf
 
 SERVICE = "service"
 _LONG = 100
-_BACKUP = "restore it from a backup, or make a new home elsewhere"
 
 
 class OperatorHome:
@@ -57,7 +56,7 @@ class OperatorHome:
         self._keys: dict[str, KeyPair] = {}
         self._scope_keys: dict[tuple[str, str], KeyPair] = {}
         self._edge_issued = documents["edge"].iat
-        self._stamp = _stamp(path)
+        self._stamp = folder.stamp(path)
 
     @classmethod
     def create(
@@ -72,12 +71,12 @@ class OperatorHome:
         options = server or ServerOptions(
             store_dir=str(home / "data" / "jetstream"), resolver_dir=str(home / "data" / "accounts")
         )
-        _refuse_used(home)
+        folder.refuse_used(home)
         try:
             home.parent.mkdir(parents=True, exist_ok=True)
             nursery = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
         except OSError as error:
-            raise _cannot_create(home, error) from error
+            raise folder.cannot_create(home, error) from error
         try:
             plant.plant(nursery, name, options)
             young = cls.load(nursery)
@@ -88,7 +87,7 @@ class OperatorHome:
                 files.write(nursery / "creds" / f"{role}.creds", text, secret=True)
             nursery.rename(home)
         except OSError as error:
-            raise _cannot_create(home, error) from error
+            raise folder.cannot_create(home, error) from error
         finally:
             shutil.rmtree(nursery, ignore_errors=True)
         return cls.load(home)
@@ -97,17 +96,17 @@ class OperatorHome:
     def load(cls, path: Path | str) -> OperatorHome:
         """Open a home and verify its documents. Raises SetupError."""
         home = Path(path).absolute()
-        return cls(home, *_read(home))
+        return cls(home, *folder.read(home))
 
     def refresh(self) -> bool:
         """Take over what a command has changed in the files. True where there was something.
 
         Raises SetupError.
         """
-        if _stamp(self.path) == self._stamp:
+        if folder.stamp(self.path) == self._stamp:
             return False
-        stamp = _stamp(self.path)
-        self._manifest, self._operator, documents = _read(self.path)
+        stamp = folder.stamp(self.path)
+        self._manifest, self._operator, documents = folder.read(self.path)
         self._accounts = dict(documents)
         self._edge_issued = max(self._edge_issued, documents["edge"].iat)
         self._keys.clear()
@@ -175,7 +174,7 @@ class OperatorHome:
         """Those that are not revoked. Raises SetupError where none is left."""
         live = [key for key in self.signing_keys(label) if key.revoked is None]
         if not live:
-            raise SetupError(f"no signing key {label} is left", hint=_BACKUP)
+            raise SetupError(f"no signing key {label} is left", hint=folder.BACKUP)
         return live
 
     def creds_path(self, role: str) -> Path:
@@ -233,13 +232,25 @@ class OperatorHome:
         )
         return creds.render(jwt, user)
 
-    def sign_account(self, name: str, account: claims.Account, issued: int) -> str:
+    def sign_operator(self, signing: KeyPair) -> str:
+        """The operator's JWT with this signing key and no other. Raises SetupError."""
+        operator = claims.read(self._operator, claims.Operator)
+        return claims.encode(
+            msgspec.structs.replace(operator, signing_keys=(signing.public_key,)),
+            subject=self._operator.sub,
+            signer=self._load_key("operator", {self._operator.sub}),
+            name=self._operator.name,
+        )
+
+    def sign_account(
+        self, name: str, account: claims.Account, issued: int, signer: KeyPair | None = None
+    ) -> str:
         """A JWT of the account sys, edge or mesh (`issued` in unix seconds). Raises SetupError."""
         document = self._accounts[name]
         return claims.encode(
             account,
             subject=document.sub,
-            signer=self._key(plant.OPERATOR_KEY),
+            signer=signer or self._key(plant.OPERATOR_KEY),
             name=document.name,
             issued=issued,
         )
@@ -333,7 +344,7 @@ class OperatorHome:
 
     def verify_keys(self) -> list[VerifyKey]:
         """The certified records of the context keys, newest last. Raises SetupError."""
-        kids = _read_manifest(self.path).context
+        kids = folder.read_manifest(self.path).context
         return [plant.read_verify_key(self.path, kid) for kid in kids]
 
     def certify(self, key: VerifyKey) -> VerifyKey:
@@ -348,7 +359,7 @@ class OperatorHome:
         It is only made known: contexts are signed with it once it is active.
         """
         self._key(plant.ROOT_KEY)  # before anything is written
-        manifest = _read_manifest(self.path)
+        manifest = folder.read_manifest(self.path)
         kid = plant.add_context_key(self.path)
         self.certify(plant.new_verify_key(self.path, kid))
         self.write_manifest(msgspec.structs.replace(manifest, context=(*manifest.context, kid)))
@@ -372,6 +383,8 @@ class OperatorHome:
             return self._load_key(newest.file, {newest.key})
         if label == plant.ROOT_KEY:
             return self._load_key(label, {self.context_root})
+        if later := self._manifest.signing.get(label):
+            return self._load_key(later[-1].file, {later[-1].key})
         return self._load_key(label, set(claims.read(self._operator, claims.Operator).signing_keys))
 
     def _load_key(self, file: str, expected: set[str]) -> KeyPair:
@@ -382,7 +395,7 @@ class OperatorHome:
             except SetupError as error:
                 raise SetupError(f"{path}: {error.message}", hint=error.hint) from error
             if key.public_key not in expected:
-                raise SetupError(f"{path} is the key of another home", hint=_BACKUP)
+                raise SetupError(f"{path} is the key of another home", hint=folder.BACKUP)
             self._keys[file] = key
         return self._keys[file]
 
@@ -400,32 +413,6 @@ class OperatorHome:
             )
             self._scope_keys[place] = key.derive(scope) if scope else key
         return self._scope_keys[place]
-
-
-def _stamp(home: Path) -> tuple[int, int]:
-    """Changes with each change of the home: its manifest is written last."""
-    try:
-        status = (home / "home.json").stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_ino
-
-
-def _read(home: Path) -> tuple[plant.Manifest, claims.Claims, dict[str, claims.Claims]]:
-    """Manifest, operator and accounts, verified. Raises SetupError."""
-    manifest = _read_manifest(home)
-    operator = _read_jwt(home / "operator.jwt")
-    trusted = {operator.sub, *claims.read(operator, claims.Operator).signing_keys}
-    if operator.iss != operator.sub:
-        raise SetupError(f"{home / 'operator.jwt'} is not self-signed", hint=_BACKUP)
-    documents = {}
-    for account in plant.ACCOUNTS:
-        file = home / "accounts" / f"{account}.jwt"
-        documents[account] = _read_jwt(file)
-        claims.read(documents[account], claims.Account)
-        if documents[account].iss not in trusted:
-            raise SetupError(f"{file} is of another operator", hint=_BACKUP)
-    return manifest, operator, documents
 
 
 def _checked(role: str, services: Iterable[str]) -> list[str]:
@@ -447,45 +434,3 @@ def _checked(role: str, services: Iterable[str]) -> list[str]:
                 hint="1 to 63 of a-z, 0-9 and inner '_', starting with a letter",
             )
     return names
-
-
-def _refuse_used(home: Path) -> None:
-    try:
-        used = home.exists() and (not home.is_dir() or any(home.iterdir()))
-    except OSError as error:
-        raise _cannot_create(home, error) from error
-    if used and (home / "home.json").exists():
-        raise SetupError(
-            f"{home} is an operator home already", hint="load it, or choose another directory"
-        )
-    if used:
-        raise SetupError(f"{home} exists and is not empty", hint="choose another directory")
-
-
-def _cannot_create(home: Path, error: OSError) -> SetupError:
-    return SetupError(
-        f"cannot create {home}: {error.strerror or error}", hint="choose a directory you may write"
-    )
-
-
-def _read_manifest(home: Path) -> plant.Manifest:
-    path = home / "home.json"
-    if not path.exists() and home.is_dir():
-        raise SetupError(f"{home} is not an operator home", hint="`tenantry nats init` makes one")
-    try:
-        manifest = msgspec.json.decode(files.read(path), type=plant.Manifest)
-    except msgspec.MsgspecError as error:
-        raise SetupError(f"{path} is corrupt", hint=_BACKUP) from error
-    if manifest.format > plant.FORMAT:
-        raise SetupError(
-            f"{home} has format {manifest.format}, this version knows {plant.FORMAT}",
-            hint="it was made by a newer Tenantry; upgrade this one",
-        )
-    return manifest
-
-
-def _read_jwt(path: Path) -> claims.Claims:
-    try:
-        return claims.decode(files.read(path))
-    except SetupError as error:
-        raise SetupError(f"{path}: {error.message}", hint=error.hint or _BACKUP) from error

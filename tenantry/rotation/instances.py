@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from tenantry.wire.codec import Decoder
 
 _WAIT = 0.5
 _PAUSE = 0.1
+_SILENT = 5
+"""Rounds without an answer after which an instance is gone."""
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -64,11 +67,23 @@ class Instances:
     async def behind(
         self, reached: Callable[[Instance], bool], *, within: float, service: str = ""
     ) -> list[Instance]:
-        """Wait until all have `reached` something; returns those that have not after `within` s."""
+        """Wait until all have `reached` something; returns those that have not after `within` s.
+
+        One that is busy may not answer at once: all are asked at least twice, and who was heard
+        once counts until it was silent for a while.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + within
-        while True:
-            late = [each for each in await self.all(service) if not reached(each)]
-            if not late or loop.time() > end:
+        heard: dict[str, tuple[Instance, int]] = {}
+        for number in itertools.count():
+            for each in await self.all(service):
+                heard[each.name] = each, number
+            late = [
+                each
+                for each, last in heard.values()
+                if number - last < _SILENT and not reached(each)
+            ]
+            if number and (not late or loop.time() > end):
                 return late
             await asyncio.sleep(_PAUSE)
+        raise AssertionError("unreachable")

@@ -24,7 +24,6 @@ class KeyTable(VerifyKeys):
     def __init__(self, bus: Bus, root: str | None = None) -> None:
         super().__init__(bus, root)
         self.started = False
-        self._bus = bus
 
     async def start(self) -> None:
         """Load the keys and follow their changes."""

@@ -16,7 +16,14 @@ from tenantry import subjects
 from tenantry.bus import Bus, Message
 from tenantry.context.context import Context
 from tenantry.context.turn import free
-from tenantry.errors import DeadlineExceeded, HandlerFailed, Rejection, TooLarge, Unavailable
+from tenantry.errors import (
+    DeadlineExceeded,
+    HandlerFailed,
+    Rejection,
+    TooLarge,
+    Unavailable,
+    UnknownKey,
+)
 from tenantry.fairness.breaker import Verdict
 from tenantry.fairness.ticket import Ticket
 from tenantry.messages import Cursor
@@ -167,7 +174,12 @@ class Requests:
         with trace.span(endpoint.span, trace.KIND_SERVER, parent, endpoint.attributes) as span:
             hop = span.trace
             try:
-                context, body, budget = self._prepare(request, hop)
+                try:
+                    context, body, budget = self._prepare(request, hop)
+                except UnknownKey:
+                    if not await self._runner.caught_up():
+                        raise
+                    context, body, budget = self._prepare(request, hop)
                 answer = await self._runner.run(handler, context, body, budget, hop.trace_id)
             except Exception as failure:  # noqa: BLE001  (an asker always gets an answer)
                 rejection = self._runner.outward(handler, failure, hop.trace_id)

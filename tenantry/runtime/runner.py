@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import structlog
@@ -37,14 +37,27 @@ from tenantry.wire import codec, headers, trace
 log = structlog.get_logger("tenantry.dispatch")
 
 
+async def _at_once() -> bool:
+    return False
+
+
 class Runner:
     """Runs the handlers of one service in one instance."""
 
     def __init__(
-        self, service: Service, ring: KeyRing, mesh: Mesh, outbox: Outbox, audit: Audit
+        self,
+        service: Service,
+        ring: KeyRing,
+        mesh: Mesh,
+        outbox: Outbox,
+        audit: Audit,
+        *,
+        caught_up: Callable[[], Awaitable[bool]] = _at_once,
     ) -> None:
         self.service = service
         self._audit = audit
+        self.caught_up = caught_up
+        """Waits where keys may have been missed; False where none can have been."""
         self.mesh = mesh
         self.outbox = outbox
         self.stats = Stats()

@@ -127,6 +127,7 @@ class ServiceRun:
             WorkerMesh(bus, renewer, self._audit),
             Outbox(bus, renewer),
             self._audit,
+            caught_up=keys.caught_up,
         )
         self.slots = Slots(service, self.runner.stats)
         self._requests = Requests(bus, self.runner, self.slots, self._cursors)

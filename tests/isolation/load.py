@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from tests.mesh import Mesh, Program, eventually
 from tests.services import followers, notes
 
-_PAUSE = 0.002
+_PAUSE = 0.01
 
 
 class Load:

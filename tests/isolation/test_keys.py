@@ -21,7 +21,8 @@ from tenantry import errors
 from tenantry.bus import Bucket, Bus, store
 from tenantry.context.token import Minter
 from tenantry.messages import VerifyKey
-from tenantry.operator import OperatorHome, plant
+from tenantry.operator import OperatorHome, certificate, claims, generations, plant
+from tenantry.operator.keys import KeyPair, Kind
 from tenantry_workers.router import RouterWorker
 from tests.isolation.load import loaded
 from tests.mesh import Mesh, Program, eventually, journal
@@ -108,7 +109,7 @@ async def forged(insider: Bus, tenant: str, token: str) -> str:
 async def test_context_keys_rotate_under_load(own_mesh: Mesh, keys: Keys) -> None:
     own_mesh.start(RouterWorker(own_mesh.options()))
     async with loaded(own_mesh) as load:
-        for _ in range(3):
+        for _ in range(2):
             old = await keys.id("context")
             await keys("rotate", "context")
             await load.goes_on()
@@ -162,6 +163,23 @@ async def test_all_that_was_rotated_outlives_a_restart_of_nats(own_mesh: Mesh, k
         assert await asked(program) == ""
 
 
+@pytest.mark.slow
+async def test_an_account_by_a_replaced_operators_key_is_refused(
+    own_mesh: Mesh, keys: Keys
+) -> None:
+    stolen = OperatorHome.load(own_mesh.home.path)
+    stolen._key(plant.OPERATOR_KEY)  # as the thief has it
+    await keys("rotate", "operator")
+    await asyncio.to_thread(own_mesh.backend.restart)
+    home = OperatorHome.load(own_mesh.home.path)
+    with pytest.raises(errors.SetupError, match="not signed by our operator"):
+        home.validate_edge(stolen.edge_claims({}))
+    own_mesh.start(own_mesh.worker(notes))
+    async with own_mesh.program() as program:
+        await own_mesh.ready(program, "notes.echo")
+        assert await asked(program) == ""
+
+
 # context keys
 
 
@@ -180,6 +198,18 @@ async def test_a_router_takes_the_new_context_key_without_a_restart(
 
 def _unpadded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+async def test_a_rotation_that_was_begun_is_finished(own_mesh: Mesh, keys: Keys) -> None:
+    begun = own_mesh.home.add_context_key()
+    assert await keys.id("context", "next") == begun
+    await keys("rotate", "context")
+    assert await keys.id("context") == begun
+
+
+async def test_two_commands_do_not_change_keys_at_once(own_mesh: Mesh, keys: Keys) -> None:
+    with generations.locked(own_mesh.home):
+        assert "another command" in await keys.fails("rotate", "context")
 
 
 async def test_a_router_without_the_new_seed_goes_on_with_the_old_key(
@@ -265,13 +295,25 @@ async def test_a_verify_key_that_a_service_has_inserted_verifies_nothing(serving
         assert await forged(insider, program.id, mint(seed, program.id, kid)) == "bad_context"
 
 
-async def test_a_record_that_is_tampered_with_is_put_right(serving: Mesh, keys: Keys) -> None:
+@pytest.mark.parametrize("how", ["deleted", "older", "forged"])
+async def test_a_record_that_is_tampered_with_is_put_right(
+    own_mesh: Mesh, keys: Keys, how: str
+) -> None:
     kid = await keys.id("context")
-    async with await serving.insider("control") as control:
+    async with await own_mesh.insider("control") as control:
         bucket = Bucket(control, "keys", VerifyKey)
+        older = await bucket.get(f"context.{kid}")
+        await keys("rotate", "context")
         good = await bucket.get(f"context.{kid}")
+        assert older is not None
         assert good is not None
-        await bucket.delete(f"context.{kid}")
+        if how == "deleted":
+            await bucket.delete(f"context.{kid}")
+        elif how == "older":
+            await bucket.put(f"context.{kid}", older.value)
+        else:
+            stranger = KeyPair.generate(Kind.ACCOUNT)
+            await bucket.put(f"context.{kid}", certificate.certify(good.value, stranger))
 
         async def right() -> bool:
             entry = await bucket.get(f"context.{kid}")
@@ -362,6 +404,26 @@ async def test_an_older_directory_is_upgraded_on_the_running_server(
     assert "as this version has it" in await keys("upgrade")
 
 
+async def test_the_permissions_of_this_version_are_pushed_by_an_upgrade(
+    own_mesh: Mesh, keys: Keys
+) -> None:
+    home = own_mesh.home
+    document = home.account("mesh")
+    account = claims.read(document, claims.Account)
+    older = msgspec.structs.replace(account, signing_keys=account.signing_keys[:1])
+    jwt = home.sign_account("mesh", older, document.iat + 1)
+    (home.path / "accounts/mesh.jwt").write_text(jwt)
+    async with await own_mesh.insider("sys") as system:
+        await system.call("$SYS.REQ.CLAIMS.UPDATE", jwt.encode())
+    with pytest.raises(errors.ConnectionFailed):
+        await own_mesh.insider("service")
+    with pytest.raises(errors.SetupError, match=r"other permissions than this version \(MESH\)"):
+        own_mesh.options().operator_home()
+    await keys("upgrade")
+    async with await own_mesh.insider("service"):
+        own_mesh.options().operator_home()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -372,12 +434,22 @@ async def test_an_older_directory_is_upgraded_on_the_running_server(
         (("revoke", "context", "nothing"), "no context key 'nothing'"),
         (("revoke", "router", "x", "--since", "2h"), "--since is for context keys"),
         (("revoke", "context", "x", "--since", "soon"), "'soon' is no time"),
+        (("revoke", "context", "x", "--since", "2099-01-01"), "lies in the future"),
     ],
 )
 async def test_what_makes_no_sense_is_told_in_one_line(
     keys: Keys, arguments: tuple[str, ...], told: str
 ) -> None:
     assert told in await keys.fails(*arguments)
+
+
+async def test_without_the_operators_own_key_its_signing_key_stays(
+    own_mesh: Mesh, keys: Keys
+) -> None:
+    before = (own_mesh.home.path / "operator.jwt").read_text()
+    (own_mesh.home.path / "keys/operator.nk").unlink()
+    assert "operator.nk is missing" in await keys.fails("rotate", "operator")
+    assert (own_mesh.home.path / "operator.jwt").read_text() == before
 
 
 async def test_without_the_root_nothing_is_begun(own_mesh: Mesh, keys: Keys) -> None:

@@ -193,6 +193,17 @@ async def test_credentials_that_name_no_root_are_refused(
         KeyTable(bus)
 
 
+async def test_what_was_missed_while_the_connection_was_lost_can_be_waited_for(
+    bucket: Keys, keys: KeyTable
+) -> None:
+    new = minter()
+    assert not await keys.caught_up()
+    await bucket.publish(new)
+    keys._missed()  # as the bus tells it after a reconnect
+    assert await keys.caught_up()
+    assert verifies(keys, new)
+
+
 async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station) -> None:
     control, new = await frail.connect(), minter()
     keys = KeyTable(await frail.connect("service", "reader"))
@@ -207,7 +218,7 @@ async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station
 
 
 async def test_a_worker_waits_for_the_keys_to_be_set_up(
-    bus: Bus, bucket: Bucket[VerifyKey], monkeypatch: pytest.MonkeyPatch
+    bus: Bus, bucket: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     status = Bucket.status
@@ -222,6 +233,6 @@ async def test_a_worker_waits_for_the_keys_to_be_set_up(
     waiting = asyncio.create_task(table.wait())
     await until(lambda: len(asked) > 1)
     assert not waiting.done()
-    await make(bus)
+    await js.ensure_stream(bus, bucket_config(BUCKET, history=8))
     await waiting
     await table.stop()

@@ -69,6 +69,33 @@ def beat(stack: AsyncExitStack) -> Beating:
 # in memory
 
 
+@pytest.mark.parametrize(
+    ("said", "ended", "lives"),
+    [
+        (0, "", False),
+        (1, "~1", False),
+        (1, "", True),  # it has gone over to another connection before
+        (2, "~1", True),
+        (0, "~1", False),  # its heartbeat has not told of it yet
+    ],
+)
+async def test_the_end_of_an_earlier_connection_is_not_that_of_the_instance(
+    bus: Bus, service: str, said: int, ended: str, lives: bool
+) -> None:
+    found = Members(bus, service)
+    found.hear(Alive(service=service, version="1.0.0", instance="i1", connection=said))
+    found.disconnected(f"{service}/i1{ended}")
+    assert bool(found.instances(service)) == lives
+
+
+async def test_the_end_of_what_is_no_instance_is_none_of_theirs(bus: Bus, service: str) -> None:
+    found = Members(bus, service)
+    found.hear(life(service))
+    for name in ("", "i1", "nats-cli", f"{service}/i2", f"{service}/i2~x"):
+        found.disconnected(name)
+    assert found.instances(service)
+
+
 def test_at_first_nobody_lives(service: str) -> None:
     found = Members(Bus([]))
     assert (found.instances(service), found.versions(service)) == ({}, frozenset())

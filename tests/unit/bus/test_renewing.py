@@ -116,6 +116,16 @@ async def test_credentials_that_are_refused_leave_it_as_it_is(
     assert (await renewed.call(await echo(renewed), b"x")).data == b"x"
 
 
+async def test_after_refused_ones_good_credentials_are_taken_up(
+    station: Station, creds: Path, renewed: Bus
+) -> None:
+    creds.write_text("no credentials")
+    with pytest.raises(ConnectionFailed):
+        await renewed.renew()
+    issue(station, creds)
+    await until(lambda: renewed.renewals == 1)
+
+
 async def test_after_a_loss_the_new_file_counts_too(frail: Station, tmp_path: Path) -> None:
     path = tmp_path / "control.creds"
     shutil.copy(frail.home.creds_path("control"), path)
