@@ -32,7 +32,9 @@ def test_init_leaves_what_is_there(home: Cli) -> None:
 
 
 def test_creds_writes_a_secret_file(home: Cli) -> None:
-    home.ok("nats", "creds", "service", "--home", "home", "--out", "new.creds")
+    home.ok(
+        "nats", "creds", "service", "--service", "orders", "--home", "home", "--out", "new.creds"
+    )
     path = home.folder / "new.creds"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "BEGIN NATS USER JWT" in path.read_text()
@@ -46,7 +48,7 @@ def test_creds_goes_into_a_pipe(home: Cli) -> None:
 def test_creds_does_not_write_over_a_file(home: Cli) -> None:
     home.write("new.creds", "precious")
     assert "new.creds exists already" in home.fails(
-        "nats", "creds", "service", "--home", "home", "--out", "new.creds"
+        "nats", "creds", "service", "--service", "orders", "--home", "home", "--out", "new.creds"
     )
 
 
@@ -57,7 +59,9 @@ def test_an_unknown_role_is_told(home: Cli) -> None:
 
 
 def test_a_home_that_is_not_there_is_told(alone: Cli) -> None:
-    assert "home.json is missing" in alone.fails("nats", "creds", "service", "--home", "nowhere")
+    assert "home.json is missing" in alone.fails(
+        "nats", "creds", "service", "--service", "orders", "--home", "nowhere"
+    )
 
 
 def test_a_durable_server_writes_through(alone: Cli) -> None:
