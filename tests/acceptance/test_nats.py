@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from tenantry.operator.creds import services_of
 from tests.acceptance.cli import Cli
 
 
@@ -50,6 +51,22 @@ def test_creds_does_not_write_over_a_file(home: Cli) -> None:
     assert "new.creds exists already" in home.fails(
         "nats", "creds", "service", "--service", "orders", "--home", "home", "--out", "new.creds"
     )
+
+
+def test_credentials_of_a_service_are_for_services_that_are_named(home: Cli) -> None:
+    home.ok(
+        *("nats", "creds", "service", "--service", "orders", "--service", "ledger"),
+        *("--home", "home", "--out", "both.creds"),
+    )
+    assert services_of((home.folder / "both.creds").read_text()) == {"orders", "ledger"}
+
+
+def test_without_a_service_they_are_not_issued(home: Cli) -> None:
+    assert home.fails("nats", "creds", "service", "--home", "home", "--out", "x.creds") == (
+        "setup: credentials of the role service are for services that are named "
+        "(name each that the process runs: --service orders --service ledger)"
+    )
+    assert not (home.folder / "x.creds").exists()
 
 
 def test_an_unknown_role_is_told(home: Cli) -> None:
