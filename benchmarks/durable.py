@@ -26,6 +26,8 @@ from benchmarks.mesh import UNLIMITED, Mesh, mesh, nats_server, python
 from benchmarks.peers.meter import SERVER
 from benchmarks.stats import Spread, spread
 from tenantry.control import Control
+from tenantry.operator.creds import public_key_of
+from tenantry.operator.roles import inbox_prefix
 from tenantry.wire import headers
 
 FLOOR, OURS = "bare pull consumer", "Tenantry"
@@ -146,7 +148,11 @@ async def ours(folder: Path) -> AsyncIterator[Side]:
     async with mesh(folder, "", dict.fromkeys(_TENANTS, UNLIMITED)) as running:
         async with worker(running, ready=True):
             pass
-        client = await nats.connect(running.url, user_credentials=str(running.control))
+        client = await nats.connect(
+            running.url,
+            user_credentials=str(running.control),
+            inbox_prefix=inbox_prefix(public_key_of(running.control.read_text())),
+        )
         async with await Control.connect(running.url, creds=running.control) as control:
 
             async def stamps() -> dict[str, dict[str, str]]:

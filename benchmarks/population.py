@@ -33,6 +33,21 @@ class _Anybody(User, frozen=True, tag="user"):
     payload: int = UNLIMITED
 
 
+class _Unbound(User, frozen=True, tag="user"):
+    """The same, that may do everything."""
+
+    subs: int = UNLIMITED
+    data: int = UNLIMITED
+    payload: int = UNLIMITED
+
+
+def unbound(home: OperatorHome) -> str:
+    """The text of credentials in MESH for what no role of the mesh does."""
+    user = KeyPair.generate(Kind.USER)
+    account = KeyPair.from_seed(files.read(home.path / "keys" / "mesh.nk"))
+    return creds.render(encode(_Unbound(), subject=user.public_key, signer=account), user)
+
+
 def anybody(home: OperatorHome) -> str:
     """The text of credentials in EDGE that may speak for every tenant."""
     user = KeyPair.generate(Kind.USER)

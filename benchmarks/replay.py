@@ -22,11 +22,13 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.history import BODY
 from benchmarks.mesh import UNLIMITED, Mesh, ask, mesh, python
+from benchmarks.population import unbound
 from tenantry import subjects
 from tenantry.bus import Bus
 from tenantry.cli.replay import RATE
 from tenantry.control import Control
 from tenantry.messages import Replay
+from tenantry.operator import OperatorHome
 from tenantry.replays import Replays
 from tenantry.streams import JOURNAL
 
@@ -100,7 +102,9 @@ async def _rates(
 ) -> None:
     partition = subjects.partition(_TENANT)
     subject = f"journal.{partition}.{_TENANT}.*.*"
-    arguments = (running.url, str(running.control), bus.inbox, JOURNAL, subject)
+    creds = running.state / "ordered.creds"
+    creds.write_text(unbound(OperatorHome.load(running.state / "operator")))
+    arguments = (running.url, str(creds), "_MESH.ordered", JOURNAL, subject)
     worker, replays = psutil.Process(running.pids["worker"]), Replays(bus)
     count = options.messages
     async with python("benchmarks.ordered", *arguments, str(count)) as ordered:

@@ -6,6 +6,7 @@ Read through plain nats-py, with nothing of the mesh: neither its code nor its w
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -144,6 +145,7 @@ async def read(client: Client, stream: str, *, last: bool = False) -> AsyncItera
     js = client.jetstream()
     policy = DeliverPolicy.LAST_PER_SUBJECT if last else DeliverPolicy.ALL
     config = ConsumerConfig(
+        name=f"chaos-{secrets.token_hex(8)}",  # the role `control` makes none without a name
         deliver_policy=policy,
         ack_policy=AckPolicy.NONE,
         inactive_threshold=30.0,

@@ -20,7 +20,8 @@ from tenantry.control import Control
 from tenantry.errors import TenantryError
 from tenantry.local import mesh as local
 from tenantry.local.server import find_nats_server, free_port, read_info
-from tenantry.operator import ServerOptions
+from tenantry.operator import ServerOptions, roles
+from tenantry.operator.creds import public_key_of
 from tenantry.replays import Replays
 
 DRAIN = 8.0
@@ -152,7 +153,9 @@ class MeshWorld(World):
 
     async def reader(self) -> Client:
         """See :class:`World`."""
-        return await _connect(self.url, str(self._creds("control")))
+        creds = self._creds("control")
+        inbox = roles.inbox_prefix(public_key_of(creds.read_text()))
+        return await _connect(self.url, str(creds), inbox=inbox)
 
     async def replay(self, tenant: str) -> bool:
         """See :class:`World`."""

@@ -86,7 +86,7 @@ _MESH = (
         "stored",
         "the same, as JOURNAL keeps it",
         f"JOURNAL's transform, partition 0 to {subjects.PARTITIONS - 1} by tenant",
-        "pull consumers `<service>-<partition>`",
+        "pull consumers `<service>-<partition>`, for replays `<service>-read-<partition>`",
         "JOURNAL",
     ),
     Row(
@@ -167,7 +167,7 @@ _MESH = (
         "$SRV.PING, $SRV.INFO, $SRV.STATS [.<service>[.<instance>]]",
         "discovery",
         "io.nats.micro.v1.*_response",
-        "anyone in the mesh",
+        "operators; routers and services PING",
         "every instance",
         "",
     ),
@@ -199,7 +199,7 @@ _MESH = (
         "KV_volumes",
     ),
     Row(
-        "$KV.state.<tenant>.<service>.<name>",
+        "$KV.state.<tenant>.<service>.<name>, $KV.state.<tenant>.<service>./<generation>.<name>",
         "record",
         "the service's own",
         "the service",

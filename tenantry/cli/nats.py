@@ -21,7 +21,7 @@ app = App(
     help="Make the operator's directory, server configuration and credentials.",
     help_epilogue=examples(
         "tenantry nats init /etc/tenantry --name production --replicas 3",
-        "tenantry nats creds service --service orders --home /etc/tenantry --out orders.creds",
+        "tenantry nats creds service --service orders --out orders.creds",
     ),
 )
 
@@ -74,7 +74,7 @@ def init(
 
 @app.command(
     help_epilogue=examples(
-        "tenantry nats creds service --service orders --home /etc/tenantry --out orders.creds",
+        "tenantry nats creds service --service orders --out orders.creds",
         "tenantry nats creds service --service orders --service ledger --out shop.creds",
         "tenantry nats creds control | ssh ops 'umask 77; cat > control.creds'",
     )

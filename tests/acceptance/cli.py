@@ -22,6 +22,8 @@ import structlog
 
 from tenantry.bus import Bus
 from tenantry.cli import main
+from tenantry.operator import OperatorHome
+from tests.mesh import root_creds
 
 PATIENCE = 180.0
 SHOP = ("examples.shop.orders:service", "examples.shop.ledger:service")
@@ -129,9 +131,9 @@ class Cli:
         )
 
     async def control(self) -> Bus:
-        """A connection to the mesh with the credentials of the role `control`."""
-        creds = self.state / "operator" / "creds" / "control.creds"
-        return await Bus.connect(self.running()["url"], creds=creds)
+        """A connection to the mesh that may do everything but read the edge."""
+        home = OperatorHome.load(self.state / "operator")
+        return await Bus.connect(self.running()["url"], creds=root_creds(home, home.path))
 
     @contextmanager
     def foreground(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from tenantry.operator.creds import services_of
 from tests.acceptance.cli import Cli
 
 
@@ -32,7 +33,9 @@ def test_init_leaves_what_is_there(home: Cli) -> None:
 
 
 def test_creds_writes_a_secret_file(home: Cli) -> None:
-    home.ok("nats", "creds", "service", "--home", "home", "--out", "new.creds")
+    home.ok(
+        "nats", "creds", "service", "--service", "orders", "--home", "home", "--out", "new.creds"
+    )
     path = home.folder / "new.creds"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "BEGIN NATS USER JWT" in path.read_text()
@@ -46,8 +49,24 @@ def test_creds_goes_into_a_pipe(home: Cli) -> None:
 def test_creds_does_not_write_over_a_file(home: Cli) -> None:
     home.write("new.creds", "precious")
     assert "new.creds exists already" in home.fails(
-        "nats", "creds", "service", "--home", "home", "--out", "new.creds"
+        "nats", "creds", "service", "--service", "orders", "--home", "home", "--out", "new.creds"
     )
+
+
+def test_credentials_of_a_service_are_for_services_that_are_named(home: Cli) -> None:
+    home.ok(
+        *("nats", "creds", "service", "--service", "orders", "--service", "ledger"),
+        *("--home", "home", "--out", "both.creds"),
+    )
+    assert services_of((home.folder / "both.creds").read_text()) == {"orders", "ledger"}
+
+
+def test_without_a_service_they_are_not_issued(home: Cli) -> None:
+    assert home.fails("nats", "creds", "service", "--home", "home", "--out", "x.creds") == (
+        "setup: credentials of the role service are for services that are named "
+        "(name each that the process runs: --service orders --service ledger)"
+    )
+    assert not (home.folder / "x.creds").exists()
 
 
 def test_an_unknown_role_is_told(home: Cli) -> None:
@@ -57,7 +76,9 @@ def test_an_unknown_role_is_told(home: Cli) -> None:
 
 
 def test_a_home_that_is_not_there_is_told(alone: Cli) -> None:
-    assert "home.json is missing" in alone.fails("nats", "creds", "service", "--home", "nowhere")
+    assert "home.json is missing" in alone.fails(
+        "nats", "creds", "service", "--service", "orders", "--home", "nowhere"
+    )
 
 
 def test_a_durable_server_writes_through(alone: Cli) -> None:

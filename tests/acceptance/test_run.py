@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 
 import pytest
 
+from tenantry.operator.creds import services_of
 from tests.acceptance.cli import PATIENCE, Cli
 
 TWICE = """
@@ -104,6 +106,25 @@ def test_credentials_of_a_tenant(mesh: Cli) -> None:
         "setup: acme.creds holds credentials of the tenant acme, not of the role service "
         "(unset TENANTRY_CREDS or give --creds FILE)"
     )
+
+
+def test_credentials_of_another_service(alone: Cli) -> None:
+    alone.write("plain.py", PLAIN)
+    alone.ok("nats", "init", "home")
+    alone.ok("nats", "creds", "service", "--service", "x", "--home", "home", "--out", "x.creds")
+    assert alone.fails("run", "plain:service", "--creds", "x.creds") == (
+        "setup: x.creds holds credentials for x, not for plain "
+        "(issue some with `tenantry nats creds service --service plain --service x`)"
+    )
+
+
+def test_a_home_has_its_services_credentials_made_at_their_first_run(alone: Cli) -> None:
+    alone.write("plain.py", PLAIN)
+    alone.ok("nats", "init", "home")
+    alone.fails("run", "plain:service", "--home", "home", "--url", "nats://127.0.0.1:1")
+    made = alone.folder / "home" / "creds" / "service.plain.creds"
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert services_of(made.read_text()) == {"plain"}
 
 
 def test_a_shipped_worker_without_a_home(alone: Cli) -> None:

@@ -143,6 +143,6 @@ def test_without_a_mesh_it_is_told_how_to_start_one(alone: Cli) -> None:
 
 
 def test_without_the_tenants_worker_it_is_told_to_ask_for_the_status(mesh: Cli) -> None:
-    service = str(mesh.state / "operator" / "creds" / "service.creds")
+    service = str(mesh.state / "operator" / "creds" / "router.creds")
     error = mesh.fails("tenants", "list", "--creds", service)
     assert error.startswith("not_allowed: ")

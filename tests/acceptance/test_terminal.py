@@ -107,7 +107,7 @@ def test_on_a_terminal_delete_asks_and_takes_only_the_id(shop: Cli) -> None:
 
 def test_on_a_terminal_secrets_are_not_shown(shop: Cli) -> None:
     home = str(shop.state / "operator")
-    code, out = on_terminal(shop, "nats", "creds", "service", "--home", home)
+    code, out = on_terminal(shop, "nats", "creds", "router", "--home", home)
     assert code == 2
     assert "credentials are secret" in out
 
