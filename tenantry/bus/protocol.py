@@ -22,6 +22,12 @@ from tenantry.wire.headers import can_be_sent
 Deliver = Callable[[int, bytes, bytes, bytes, bytes], None]
 """Subscription id, subject, reply, body, header block."""
 
+_MAX_LINE = 4096
+"""Bytes of a subject with its reply and sizes; at more nats-server, as it is set up, hangs up."""
+
+_SIZES = 24
+"""What is left of them for the sizes."""
+
 _BAD_LETTER = re.compile(r"[ \t\r\n]").search
 _NEWLINES = str.maketrans({"\r": " ", "\n": " "})
 
@@ -77,20 +83,22 @@ def publication(
 
     Raises nats-py's `BadSubjectError` and `BadHeaderError`, and `MaxPayloadError` for more than
     `most` bytes with the headers: nats-py counts the body alone, and the server hangs up on the
-    rest. Nothing in a subject or header can end its line.
+    rest, as on a subject that is too long. Nothing in a subject or header can end its line.
     """
     if not subject or _BAD_LETTER(subject) or (reply and _BAD_LETTER(reply)):
         raise nats.errors.BadSubjectError
-    to = f"{subject} {reply} " if reply else f"{subject} "
+    to = (f"{subject} {reply} " if reply else f"{subject} ").encode()
+    if len(to) > _MAX_LINE - _SIZES:
+        raise nats.errors.BadSubjectError
     if not headers:
         if len(payload) > most:
             raise nats.errors.MaxPayloadError
-        return b"PUB %b%d\r\n%b\r\n" % (to.encode(), len(payload), payload)
+        return b"PUB %b%d\r\n%b\r\n" % (to, len(payload), payload)
     block = header_block(headers)
     total = len(block) + len(payload)
     if total > most:
         raise nats.errors.MaxPayloadError
-    return b"HPUB %b%d %d\r\n%b%b\r\n" % (to.encode(), len(block), total, block, payload)
+    return b"HPUB %b%d %d\r\n%b%b\r\n" % (to, len(block), total, block, payload)
 
 
 def header_block(headers: Mapping[str, str]) -> bytes:

@@ -38,6 +38,11 @@ def open_home(path: Path) -> None:
     files.write(conf, files.read(conf).replace(before, after), secret=False)
 
 
+def is_open(home: Path) -> bool:
+    """Whether a home has that key; the one of a server that somebody else runs has not."""
+    return (home / "keys" / f"{_KEY}.nk").exists()
+
+
 def open_creds(home: OperatorHome) -> str:
     """Credentials of nobody that may publish and subscribe everything in EDGE."""
     key = KeyPair.from_seed(files.read(home.path / "keys" / f"{_KEY}.nk"))

@@ -426,8 +426,20 @@ async def test_a_second_login_leaves_nothing_of_the_first(
         assert changed.heard == []
 
 
+@cannot(51, Layer.SERVER)
+@pytest.mark.parametrize("revoked", ["first", "second"])
+async def test_after_a_second_login_both_can_still_be_revoked(
+    mesh: Mesh, acme: Program, globex: Program, revoked: str
+) -> None:
+    async with wire(mesh.url, acme.creds.read_text()) as changed:
+        await changed.login(globex.creds.read_text())
+        tenant = {"first": acme, "second": globex}[revoked]
+        await mesh.control("revoke_credentials", id=tenant.id)
+        await asyncio.wait_for(changed.closed.wait(), PATIENCE)
+
+
 @can(51)
-async def test_after_a_second_login_it_is_who_it_says(
+async def test_after_a_second_login_it_is_it_is_who_it_says(
     mesh: Mesh, acme: Program, globex: Program
 ) -> None:
     async with wire(mesh.url, acme.creds.read_text()) as changed:

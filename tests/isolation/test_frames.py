@@ -183,3 +183,34 @@ async def test_what_is_written_well_is_answered(mesh: Mesh, acme: Program) -> No
         text = frame(acme.id, "", "HPUB", to, reply, ["X-Own: 1"], '{{"text":"x"}}', 0)
         assert await opened.say(text)
     assert await serves(acme)
+
+
+# --- lines that grow on their way --------------------------------------------------------------
+
+
+@cannot(50, Layer.ROUTER)
+@cannot(10, Layer.ROUTER)
+@pytest.mark.parametrize("action", ["echo", "remember", "nothing", "echo.more"])
+@pytest.mark.parametrize("letter", [b"x", b"\xff", "\u0430".encode(), b"x."], ids=ascii)
+async def test_a_long_reply_subject_does_not_end_the_routers_connection(
+    mesh: Mesh, acme: Program, globex: Program, letter: bytes, action: str
+) -> None:
+    """The line that the router writes may be longer than the one that it got."""
+    lost: list[str] = []
+
+    async def hear(message: Message) -> None:
+        lost.append(message.data.decode())
+
+    async with (
+        await mesh.insider("control") as control,
+        wire(mesh.url, globex.creds.read_text()) as opened,
+    ):
+        await control.subscribe("platform.disconnects", hear)
+        subject, inbox = f"tenant.{globex.id}.notes.{action}", f"_INBOX.{globex.id}.".encode()
+        for room in (2000, 3000, *range(4000, 4091, 9)):
+            count = (room - len(subject) - len(inbox)) // len(letter)
+            reply = inbox + letter * count + b"x"
+            assert await opened.publish(subject, b'{"text": "x"}', reply=reply)
+        assert await serves(acme)
+        await control.flush()
+    assert [each for each in lost if "router/" in each] == []

@@ -165,6 +165,21 @@ async def test_a_reply_subject_that_is_none_gets_no_answer(
     assert [each.subject for each in hostile.heard] == [f"{inbox}.later"]
 
 
+@can(5)
+@can(10)
+async def test_a_reply_subject_may_be_long(hostile: Wire, globex: Program) -> None:
+    inbox, subject = f"_INBOX.{globex.id}", f"tenant.{globex.id}.notes.echo"
+    reply = f"{inbox}.{'x' * 200}.{'!#$%&()+,-/09:;<=?@AZ[]^_`az{|}~'}".ljust(500, "y")
+    await hostile.subscribe(f"{inbox}.>")
+    await hostile.publish(subject, NOTE, reply=reply)
+
+    async def came() -> bool:
+        return bool(hostile.heard)
+
+    await eventually(came)
+    assert [each.subject for each in hostile.heard] == [reply]
+
+
 async def test_a_command_without_a_reply_subject_is_taken(acme: Program) -> None:
     await acme.plain.publish(f"tenant.{acme.id}.notes.remember", NOTE)
     await eventually(lambda: _remembers(acme, ["x"]))

@@ -126,6 +126,16 @@ def test_a_reply_subject_can_not_end_its_line(reply: str) -> None:
         publication("a", b"", reply, None, MOST)
 
 
+@pytest.mark.parametrize(("subject", "reply"), [("a" * 4073, ""), ("a", "\ufffd" * 1400)])
+def test_a_line_that_the_server_would_hang_up_for_is_not_sent(subject: str, reply: str) -> None:
+    with pytest.raises(nats.errors.BadSubjectError):
+        publication(subject, b"", reply, {"a": "b"}, MOST)
+
+
+def test_a_line_that_the_server_reads_is_sent() -> None:
+    assert publication("a" * 3000, b"", "b" * 1000, None, MOST)
+
+
 @pytest.mark.parametrize("name", ["a b", "a:", "a\r\nb", "\u00e4", " a"])
 def test_a_header_name_can_not_end_itself(name: str) -> None:
     with pytest.raises(nats.errors.BadHeaderError):

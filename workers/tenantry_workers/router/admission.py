@@ -45,7 +45,10 @@ _MAX_HEADERS = 8192
 _STRANGER = (Meter("stranger", 2.0, 10),)
 _NO_PLAN = Plan(name="none")
 _NO_LIMITS = Limits((), ())
-_REPLY = re.compile(r"_INBOX\.([a-z0-9-]+)(?:\.[^\s.*>]+)+")
+_MAX_REPLY = 512
+_REPLY = re.compile(r"_INBOX\.([a-z0-9-]+)(?:\.[!-)+-\-/-=?-~]+)+")
+"""Visible ASCII without `.`, `*` and `>`. Bytes that are no UTF-8 grow on their way, and for a line
+that is too long the server ends the router's connection."""
 
 
 class Forward(NamedTuple):
@@ -370,7 +373,7 @@ def _slowness(standing: Standing) -> float:
 
 def may_answer(subject: str, reply: str) -> bool:
     """Whether a rejection may go to `reply`: only into the inbox of the subject's own tenant."""
-    inbox = _REPLY.fullmatch(reply)
+    inbox = _REPLY.fullmatch(reply) if len(reply) <= _MAX_REPLY else None
     return inbox is not None and inbox[1] == subject.split(".", 2)[1]
 
 
