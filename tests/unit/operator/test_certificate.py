@@ -42,7 +42,7 @@ def test_the_certificate_of_another_root_is_refused() -> None:
         certified(certificate.certify(KEY, KeyPair.generate(Kind.ACCOUNT)))
 
 
-@pytest.mark.parametrize("root", ["", "A", "garbage", ROOT.public_key[:-1]])
+@pytest.mark.parametrize("root", ["", "A", "garbage", "A" * 56])
 def test_what_is_no_root_certifies_nothing(root: str) -> None:
     with pytest.raises(SetupError):
         certificate.certified(certificate.certify(KEY, ROOT), root)
