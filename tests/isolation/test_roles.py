@@ -21,6 +21,7 @@ from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import CONSUMER_NOT_FOUND
 from tenantry.errors import JetStreamError, SetupError
 from tenantry.operator import OperatorHome
+from tenantry.operator import home as operator_home
 from tenantry.runtime import Worker
 from tenantry.runtime.journal import lane_config
 from tests.integration.operator.clients import Client
@@ -503,6 +504,24 @@ def test_no_credentials_are_issued_for_a_wildcard(mesh: Mesh, service: str) -> N
 def test_no_credentials_are_issued_for_no_service(mesh: Mesh) -> None:
     with pytest.raises(SetupError, match="for services that are named"):
         mesh.home.issue_role("service", "x")
+
+
+@cannot(88, Layer.SERVER, without=Layer.CONTROL)
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *("$KV.state.acme.orders.x", "$KV.state.acme..x", "dead.acme.orders.1"),
+        *("$JS.API.CONSUMER.MSG.NEXT.JOURNAL.orders-0", "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.-0"),
+        *("platform.alive.orders", "$KV.catalogue.orders.1.0.0"),
+    ],
+)
+async def test_credentials_that_name_no_service_open_none(
+    mesh: Mesh, roles: Roles, monkeypatch: pytest.MonkeyPatch, subject: str
+) -> None:
+    monkeypatch.setattr(operator_home, "_checked", lambda *_: [])
+    nobody = await roles.connect(mesh.home.issue_role("service", "x"))
+    assert not await nobody.may_publish(subject)
+    assert not await nobody.may_subscribe("request.*.orders.*")
 
 
 @can(88)
