@@ -84,8 +84,11 @@ def is_forged(headers: Mapping[str, str]) -> bool:
 
     What a NATS client sets by itself, as `Nats-Msg-Id` and `Nats-Expected-…`, is none of that.
     """
-    names = map(str.lower, headers)
-    return any(name.startswith(_FORGED) and name != _TIMEOUT for name in names)
+    for name in headers:
+        lower = name.lower()
+        if lower.startswith(_FORGED) and lower != _TIMEOUT:
+            return True
+    return False
 
 
 def can_be_sent(name: str) -> bool:

@@ -134,6 +134,39 @@ async def test_a_tenant_that_the_router_has_just_not_heard_of_is_not_told(
         assert sum(each.count for each in events) <= 1  # where creating took longer than a moment
 
 
+async def test_what_a_stranger_sends_is_counted_also_where_it_gets_no_answer(
+    ghost: Program, control: Bus
+) -> None:
+    for _ in range(50):
+        await ghost.plain.publish(f"tenant.{ghost.id}.notes.echo", b"{}")
+
+    async def all_told() -> bool:
+        events = await told(control, "unknown_tenant", tenant=ghost.id)
+        return sum(each.count for each in events) == 50
+
+    await eventually(all_told)
+
+
+async def test_a_deleted_tenants_last_messages_are_not_told(
+    mesh: Mesh, acme: Program, control: Bus
+) -> None:
+    # Credentials that the tenants worker does not know of, so that it can't revoke them.
+    creds = mesh.folder / f"{acme.id}.creds"
+    creds.write_text(mesh.home.tenant_creds(acme.id))
+    client = await mesh.plain(creds)
+    await mesh.control("delete", id=acme.id)
+    subject, fields = f"tenant.{acme.id}.notes.echo", {"Tenant-Context": "x"}
+
+    async def unknown() -> bool:
+        return b"tenant_unknown" in (await client.request(subject, b"{}", timeout=5)).data
+
+    await eventually(unknown)
+    await client.publish(subject, b"{}", headers=fields)
+    await comes(control, "forged_header", tenant=acme.id)
+    assert not await told(control, "unknown_tenant", tenant=acme.id)
+    await client.close()
+
+
 # what somebody inside tries
 
 

@@ -275,7 +275,8 @@ class Admission:
         if headers:
             _check_headers(headers)
         inside = names.from_outside(headers) if headers else {}
-        forged = len(inside) < len(headers) and names.is_forged(headers)
+        dropped = len(headers) - len(inside)
+        forged = dropped > (names.TRACEPARENT in headers) and names.is_forged(headers)
         inside[names.CONTEXT] = self._contexts.token(tenant, plan, low=limited.low)
         trace.inject(inside)
         if headers and (msg_id := names.find(headers, names.MSG_ID)):
