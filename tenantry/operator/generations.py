@@ -25,9 +25,6 @@ from tenantry.operator.home import OperatorHome
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry.operator.server_conf import render_operator_conf
 
-NUDGE = "platform.signing_keys"
-"""Where every replica of the tenants worker hears that the directory has changed."""
-
 UPGRADE = "tenantry keys upgrade"
 
 

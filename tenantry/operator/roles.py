@@ -26,6 +26,9 @@ LOGINS_REFUSED = "$SYS.SERVER.*.CLIENT.AUTH.ERR"
 DISCONNECTS = "platform.disconnects"
 """Where MESH sees the server's DISCONNECT events of its own clients."""
 
+SIGNING_KEYS = "platform.signing_keys"
+"""Where every replica of the tenants worker hears that the operator's directory has changed."""
+
 TALLIES = "stats.tenants"
 """Where every instance tells what it has counted by tenant. Only the role `control` may ask."""
 
@@ -136,7 +139,6 @@ _ROUTER = Template(
             ANY_MESH_INBOX,
             "$SRV.PING",
             *_life("router"),
-            "$KV.keys.>",
             "$KV.usage.>",
             *_watches("tenants"),
             *_watches("plans"),
@@ -221,7 +223,15 @@ _OUTBOXES = {
 """The durable consumers of the tenants worker, by their streams."""
 
 _CONTROL = Template(
-    sub=Permission(allow=(OWN_INBOX, *_discovery("tenants"), "platform.tenants.*", *_life("*"))),
+    sub=Permission(
+        allow=(
+            OWN_INBOX,
+            *_discovery("tenants"),
+            "platform.tenants.*",
+            SIGNING_KEYS,
+            *_life("*"),
+        )
+    ),
     pub=Permission(
         allow=(
             "tenant.*.*.*",
@@ -231,6 +241,7 @@ _CONTROL = Template(
             "$SRV.*.*",
             TALLIES,
             "platform.tenants.*",
+            SIGNING_KEYS,
             *_life("tenants"),
             *(f"$KV.{bucket}.>" for bucket in _WRITTEN),
             *(f"$JS.ACK.{stream}.{consumer}.>" for stream, consumer in _OUTBOXES.items()),

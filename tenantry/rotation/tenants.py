@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tenantry.bus import Bucket, Bus, Table
 from tenantry.messages import Credential, Tenant
 from tenantry.operator import OperatorHome, plant
-from tenantry.operator.generations import NUDGE
+from tenantry.operator.roles import SIGNING_KEYS
 from tenantry.rotation.instances import Instance, Instances
 
 
@@ -45,7 +45,7 @@ def _valid(credential: Credential) -> bool:
 async def in_force(bus: Bus, home: OperatorHome, *, within: float) -> list[Instance]:
     """Have the tenants workers put EDGE into force; those that have not after `within` seconds."""
     wanted = home.account("edge").iat
-    await bus.publish(NUDGE)
+    await bus.publish(SIGNING_KEYS)
     await bus.flush()
     return await Instances(bus).behind(
         lambda each: (each.number("edge") or 0) >= wanted, within=within, service="tenants"

@@ -20,7 +20,7 @@ from tenantry.bus import Bus, Message, Subscription, Table
 from tenantry.errors import Rejection, SetupError, TenantryError, Unavailable
 from tenantry.messages import Plan, Tenant
 from tenantry.operator import OperatorHome
-from tenantry.operator.generations import NUDGE
+from tenantry.operator.roles import SIGNING_KEYS
 from tenantry.plans import in_force, subscriptions_of
 
 _PUSH = "$SYS.REQ.CLAIMS.UPDATE"
@@ -71,7 +71,7 @@ class Doors:
     async def start(self) -> None:
         """Push what is known, then after every change."""
         self._system.on_reconnect(self._forget)
-        self._nudge = await self._bus.subscribe(NUDGE, self._nudged)
+        self._nudge = await self._bus.subscribe(SIGNING_KEYS, self._nudged)
         self._task = asyncio.create_task(self._run())
         await self.settled()
 
