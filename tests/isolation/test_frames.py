@@ -46,7 +46,7 @@ async def test_an_odd_header_block_harms_nobody(
 
 @cannot(50, Layer.RUNTIME, without=Layer.ROUTER)
 async def test_nor_does_it_past_the_router(mesh: Mesh, acme: Program) -> None:
-    async with wire(mesh.url, mesh.home.creds_path("service").read_text()) as inside:
+    async with wire(mesh.url, mesh.home.service_creds(["notes"]).read_text()) as inside:
         for header in ODD:
             for to in (
                 "request.{}.notes.echo",

@@ -7,7 +7,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.context.token import LIFETIME, SKEW, Claims, KeyRing, Minter
+from tenantry.context.token import LIFETIME, SKEW, Claims, KeyRing, Minter, Trusted
 from tenantry.errors import BadContext
 from tests.isolation.cases import Layer, can, cannot
 from tests.isolation.test_fuzz_names import ids, pairs
@@ -32,7 +32,7 @@ claims = st.fixed_dictionaries(
 def ring() -> KeyRing:
     """One that has seen nothing yet."""
     made = KeyRing()
-    made.replace({MINTER.kid: (MINTER.public_key, None)})
+    made.replace({MINTER.kid: Trusted(MINTER.public_key)})
     return made
 
 
@@ -121,7 +121,7 @@ def test_it_holds_between_its_issue_and_its_end_give_or_take_the_skew(
 @given(ids, st.floats(-1e6, 1e6))
 def test_a_retired_key_signs_nothing_new(tenant: str, later: float) -> None:
     keys = KeyRing()
-    keys.replace({MINTER.kid: (MINTER.public_key, NOW)})
+    keys.replace({MINTER.kid: Trusted(MINTER.public_key, NOW)})
     now = round(NOW + later, 3)
     assert refused(MINTER.mint(tenant, "p", "x", now=now), tenant, now, keys) == (now > NOW)
 

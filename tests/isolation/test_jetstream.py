@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from tenantry.bus import Bus, api
-from tenantry.operator import OperatorHome, accounts, claims, creds, roles
+from tenantry.operator import OperatorHome, claims, creds, generations, plant, roles
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
@@ -225,24 +225,26 @@ class Loose(NamedTuple):
 def weak(nats_backend: NatsServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loose]:
     folder = tmp_path_factory.mktemp("loose")
     with pytest.MonkeyPatch.context() as patch:
-        original = accounts.mesh_account
+        spare, original = KeyPair.generate(Kind.ACCOUNT), plant.render_accounts
 
-        def with_tenants(*args: Any) -> claims.Account:
-            account = original(*args)
+        def weaker(*args: Any) -> dict[str, claims.Account]:
+            built = original(*args)
             key = claims.ScopedKey(key=spare.public_key, role="spare", template=roles.TENANT)
-            return msgspec.structs.replace(account, signing_keys=(*account.signing_keys, key))
+            inside = (*built["mesh"].signing_keys, key)
+            wide = [
+                msgspec.structs.replace(each, template=WIDE) for each in built["edge"].signing_keys
+            ]
+            return built | {
+                "edge": msgspec.structs.replace(built["edge"], signing_keys=tuple(wide)),
+                "mesh": msgspec.structs.replace(built["mesh"], signing_keys=inside),
+            }
 
-        def with_everything(mesh: str, key: str) -> claims.Account:
-            account = edge(mesh, key)
-            wide = claims.ScopedKey(key=key, role="tenant", template=WIDE)
-            return msgspec.structs.replace(account, signing_keys=(wide,))
-
-        spare, edge = KeyPair.generate(Kind.ACCOUNT), accounts.edge_account
-        patch.setattr(accounts, "mesh_account", with_tenants)
-        patch.setattr(accounts, "edge_account", with_everything)
+        patch.setattr(plant, "render_accounts", weaker)
+        # A mesh refuses a directory with other permissions than its own.
+        patch.setattr(generations, "outdated", lambda _home: "")
         mesh = Mesh(nats_backend(OperatorHome.create), folder)
-    yield asyncio.run(_filled(mesh, folder, spare))
-    mesh.close()
+        yield asyncio.run(_filled(mesh, folder, spare))
+        mesh.close()
 
 
 async def _filled(mesh: Mesh, folder: Path, spare: KeyPair) -> Loose:

@@ -188,7 +188,7 @@ async def test_credentials_that_name_no_root_are_refused(
     station: Station, bucket: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creds_files, "root_of", lambda _text: None)
-    bus = await station.connect("service")
+    bus = await station.connect("service", "reader")
     with pytest.raises(SetupError, match="do not say which root"):
         KeyTable(bus)
 

@@ -23,7 +23,7 @@ def tables(bus: Bus) -> tuple[Table[Tenant], Table[Plan]]:
 @pytest.fixture
 def logins(station: Station, bus: Bus) -> RefusedLogins:
     tenants, plans = tables(bus)
-    doors = Doors(bus, station.home, tenants, plans)
+    doors = Doors(bus, bus, station.home, tenants, plans)
     edge = station.home.validate_edge(station.home.edge_claims({}))
     doors.signers = frozenset(scoped.key for scoped in edge.signing_keys)
     return RefusedLogins(bus, Audit(bus, "tenants", "1"), doors, tenants)
@@ -50,7 +50,7 @@ def test_what_is_no_jwt_is_forged(logins: RefusedLogins, jwt: str) -> None:
 
 
 def test_credentials_of_the_mesh_are_not_a_tenants(station: Station, logins: RefusedLogins) -> None:
-    jwt = creds_files.parse(station.home.issue_role("service", "x")).jwt
+    jwt = creds_files.parse(station.home.issue_role("service", "x", services=("orders",))).jwt
     assert logins.judge(jwt).kind == "forged_credentials"
 
 

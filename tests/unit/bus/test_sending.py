@@ -13,7 +13,7 @@ from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context as Ctx
 from tenantry.context.context import Staged
-from tenantry.context.token import Claims, KeyRing, Minter
+from tenantry.context.token import Claims, KeyRing, Minter, Trusted
 from tenantry.context.turn import Turn, free
 from tenantry.errors import HandlerFailed, Superseded, TooLarge, Unavailable
 from tenantry.messages import RenewedContext
@@ -41,8 +41,8 @@ def context(bus: Bus, *, seq: int = 0, expires: float = 0.0, token: str = "token
 async def made(bus: Bus, **options: Any) -> str:
     """A stream; the subject that it takes."""
     name = fresh("sent")
-    await js.ensure_stream(bus, {"name": name, "subjects": [f"{name}.x"], **options})
-    return f"{name}.x"
+    await js.ensure_stream(bus, {"name": name, "subjects": [f"{name}.acme.x"], **options})
+    return f"{name}.acme.x"
 
 
 async def test_what_is_staged_is_stored(bus: Bus) -> None:
@@ -125,7 +125,7 @@ def handling(bus: Bus) -> tuple[StoredMessages, Handler]:
         ctx.send("orders.place", {})
 
     ring = KeyRing()
-    ring.replace({"k1": (MINTER.public_key, None)})
+    ring.replace({"k1": Trusted(MINTER.public_key)})
     audit = Audit(bus, "orders", "1")
     renewer = Renewer(bus)
     runner = Runner(service, ring, WorkerMesh(bus, renewer, audit), Outbox(bus, renewer), audit)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec import Struct
 
@@ -120,21 +118,6 @@ async def test_who_knows_the_revision_need_not_have_read_it(bus: Bus, state: Sta
 async def test_what_is_not_there_can_be_deleted(state: State) -> None:
     await state.delete("nothing")
     assert await state.get("nothing", Basket) is None
-
-
-async def test_names_come_in_pages(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def little(bus: Bus, path: str, ask: Any) -> Any:
-        info = await js.api(bus, path, ask)
-        page = info["state"].get("subjects") or {}
-        info["state"]["subjects"] = dict(sorted(page.items())[:1])
-        return info
-
-    for name in ("a", "b", "c"):
-        await state.put(name, 1)
-    keys = set(await states.keys_of(state._bucket.bus, state._prefix))
-    monkeypatch.setattr(states, "api", little)
-    found = await states.keys_of(state._bucket.bus, state._prefix)
-    assert len(found) == len(keys) == 3
 
 
 async def test_a_fence_that_is_no_number_is_none(state: State) -> None:

@@ -56,17 +56,18 @@ def test_the_key_that_signs_is_not_taken_away(home: OperatorHome, label: str) ->
 
 def test_only_the_files_of_the_role_are_issued_anew(home: OperatorHome) -> None:
     own = home.path / "creds" / "orders.creds"
-    own.write_text(home.issue_role("service", "orders"))
+    own.write_text(home.issue_role("service", "orders", services=["orders"]))
+    home.service_creds(["ledger"])
     (home.path / "creds" / "notes.creds").write_text("not credentials")
     before = {path.name: path.read_text() for path in home.path.glob("creds/*")}
     assert [path.name for path in rotate(home, "mesh-service")] == [
         "orders.creds",
-        "service.creds",
+        "service.ledger.creds",
     ]
     after = {path.name: path.read_text() for path in home.path.glob("creds/*")}
     assert {name for name in before if before[name] != after[name]} == {
         "orders.creds",
-        "service.creds",
+        "service.ledger.creds",
     }
     old, new = creds.parse(before["orders.creds"]), creds.parse(after["orders.creds"])
     assert (new.claims.name, new.user.tags) == ("orders", old.user.tags)
