@@ -129,7 +129,8 @@ def root_creds(home: OperatorHome, folder: Path) -> Path:
     if not path.exists():
         signer = KeyPair.from_seed((home.path / "keys" / "mesh.nk").read_text().strip())
         user = KeyPair.generate(Kind.USER)
-        unbound = Unbound(tags=(creds_files.root_tag(home.context_root),))
+        tags = (creds_files.root_tag(home.context_root),) if home.context_root else ()
+        unbound = Unbound(tags=tags)
         jwt = claims.encode(unbound, subject=user.public_key, signer=signer, name="root")
         path.write_text(creds_files.render(jwt, user))
     return path

@@ -28,10 +28,10 @@ app = App(
     help="Keys: list those that the mesh trusts, have another take over, take one away.",
     help_epilogue=examples(
         "tenantry keys list",
-        "tenantry keys rotate context                  # no message fails meanwhile",
-        "tenantry keys rotate router --overlap 60      # new credentials, then the old key goes",
+        "tenantry keys rotate context              # no message fails meanwhile",
+        "tenantry keys rotate router --overlap 60  # the old key goes, once unused",
         "tenantry keys revoke context 5f0c93ab --since 2h",
-        "tenantry keys revoke tenants q7x2m4ka         # asks: it voids credentials",
+        "tenantry keys revoke tenants q7x2m4ka     # asks: it voids credentials",
     ),
 )
 
@@ -66,8 +66,8 @@ def list_(*, form: Output = "table", at: Connection = connection.DEFAULT) -> Non
 @app.command(
     help_epilogue=examples(
         "tenantry keys rotate context",
-        "tenantry keys rotate tenants                  # what was issued stays good",
-        "tenantry keys rotate service --overlap 120    # revokes the old key when nobody uses it",
+        "tenantry keys rotate tenants               # what was issued stays good",
+        "tenantry keys rotate service --overlap 60  # the old key goes, once unused",
     )
 )
 def rotate(
@@ -111,8 +111,8 @@ def rotate(
 
 @app.command(
     help_epilogue=examples(
-        "tenantry keys revoke context 5f0c93ab             # nothing by it counts any more",
-        "tenantry keys revoke context 5f0c93ab --since 2h  # what was stored before that does",
+        "tenantry keys revoke context 5f0c93ab             # nothing by it counts",
+        "tenantry keys revoke context 5f0c93ab --since 2h  # older messages still count",
         "tenantry keys revoke tenants q7x2m4ka --yes",
         "tenantry keys revoke router q7x2m4ka --force      # cut off who still uses it",
     )
@@ -160,7 +160,7 @@ def revoke(
     help_epilogue=examples("tenantry keys upgrade", "tenantry keys upgrade --home /etc/tenantry")
 )
 def upgrade(*, at: Connection = connection.DEFAULT) -> None:
-    """Bring an operator's directory of an older version to this one: all of it or nothing.
+    """Bring an older version's operator directory to this one: all or nothing.
 
     Writes the permissions of this version into the accounts, pushes them
     where the server runs, certifies the context keys and issues the roles'

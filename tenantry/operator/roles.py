@@ -145,6 +145,7 @@ _ROUTER = Template(
             *_watches("catalogue"),
             *_watches("keys"),
             *_gets("keys"),
+            *_last_of("keys"),
             *_gets("usage"),
             *_watches("volumes"),
             # By sequence, to renew what it has signed: that has no subject to hold it to.
@@ -177,6 +178,7 @@ _SERVICE = Template(
             f"$KV.replays.{_OWN}.*",
             *_watches("keys"),
             *_gets("keys"),
+            *_last_of("keys"),
             *_gets("catalogue", f"{_OWN}.>"),
             *_gets("state", f"*.{_OWN}.>"),
             *_consumes("state", f"*.{_OWN}.>"),

@@ -19,7 +19,7 @@ def home(alone: Cli) -> Cli:
 
 def test_init_writes_what_it_is_told(home: Cli) -> None:
     assert "port: 4333" in (home.folder / "home" / "server.conf").read_text()
-    assert (home.folder / "home" / "mesh.toml").read_text().count("replicas = 3") == 4
+    assert (home.folder / "home" / "mesh.toml").read_text().count("replicas = 3") == 5
 
 
 def test_init_says_what_comes_next(alone: Cli) -> None:

@@ -81,10 +81,11 @@ PUBLISHES = {
         "_INBOX.a.x",
         ANOTHERS_INBOX,
         "platform.alive.router",
-        "$KV.keys.k",
         "audit.a.b",
+        "$JS.API.STREAM.MSG.GET.KV_keys",
     ],
     "service": [
+        "$JS.API.STREAM.MSG.GET.KV_keys",
         *["request.a.b.c", "_INBOX.a.x", ANOTHERS_INBOX, "dead.a.orders.c"],
         *["platform.alive.orders", "platform.gone.orders", "platform.router.renew_context"],
         *["$SRV.PING.orders", "$KV.catalogue.orders.1.0.0", "$KV.state.a.orders.x"],
@@ -103,6 +104,7 @@ PUBLISHES_NOT = {
     "router": [
         *["schedule.a.b.c", "timer.a.b.c", "due.a.b.c", "stats.tenants", "platform.x.y"],
         *["edge.a.b.c", "dead.a.b.c", "$KV.tenants.acme", "$KV.plans.x", "request.a.b"],
+        "$KV.keys.k",
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.DELETE.JOURNAL", "$JS.API.STREAM.LIST"],
         *["$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.UPDATE.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
         *["$JS.API.CONSUMER.CREATE.JOURNAL.x.journal.>", "$JS.API.STREAM.MSG.GET.JOURNAL"],
