@@ -183,17 +183,26 @@ def _stage(subject: str) -> Callable[[Hostile, Context, Way], None]:
 
 
 def _stage_schedule(_kept: Hostile, ctx: Context, way: Way) -> None:
+    _schedule(ctx, way.other, way.other)
+
+
+def _stage_timer(_kept: Hostile, ctx: Context, way: Way) -> None:
+    """A schedule of one's own, with a timer that is another's."""
+    _schedule(ctx, ctx.tenant, way.other)
+
+
+def _schedule(ctx: Context, tenant: str, timed: str) -> None:
     name = "a" * 32
     fields = {"Tenant-Command": "notes.remember", "Tenant-Due": "0"}
     timer = Staged(
-        f"timer.{way.other}.hostile.{name}",
+        f"timer.{timed}.hostile.{name}",
         b"",
         headers={
             "Nats-Schedule": "@at 2020-01-01T00:00:00Z",
-            "Nats-Schedule-Target": f"due.{way.other}.hostile.{name}",
+            "Nats-Schedule-Target": f"due.{timed}.hostile.{name}",
         },
     )
-    schedule = f"schedule.{way.other}.hostile.{name}"
+    schedule = f"schedule.{tenant}.hostile.{name}"
     ctx._staged.append(Staged(schedule, b'{"text": "crossed"}', headers=fields, timer=timer))
 
 
@@ -238,6 +247,7 @@ WAYS: dict[str, Callable[[Hostile, Context, Way], Any]] = {
     "stage_letter": _stage("dead.{other}.notes.1"),
     "stage_state": _stage("$KV.state.{other}.notes.texts"),
     "stage_schedule": _stage_schedule,
+    "stage_timer": _stage_timer,
     "reflect": _reflect,
 }
 

@@ -48,7 +48,7 @@ async def test_nothing_can_be_named_that_is_another_tenants(
 
 
 @cannot(45, Layer.RUNTIME, Layer.CONTEXT)
-@pytest.mark.parametrize("how", [*FOREIGN, "stage_state"])
+@pytest.mark.parametrize("how", [*FOREIGN, "stage_state", "stage_timer"])
 async def test_nothing_is_published_under_another_tenant(
     acme: Program, globex: Program, control: Bus, how: str
 ) -> None:
@@ -57,6 +57,17 @@ async def test_nothing_is_published_under_another_tenant(
     assert await journal(control, globex.id) == before
     assert await letters(control, globex) == []
     assert await globex.texts() == []
+
+
+@cannot(9, Layer.RUNTIME)
+async def test_nothing_is_published_under_a_tenant_whose_id_begins_with_its_own(
+    mesh: Mesh, control: Bus
+) -> None:
+    async with mesh.program("crosser") as short, mesh.program("crosser-two") as long:
+        await mesh.ready(short, "hostile.cross")
+        before = await journal(control, long.id)
+        assert await cross(short, "stage", long) == "handler_failed"
+        assert await journal(control, long.id) == before
 
 
 @cannot(45, Layer.RUNTIME, Layer.CONTEXT)

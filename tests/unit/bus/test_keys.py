@@ -171,6 +171,20 @@ async def test_a_revoked_key_is_not_brought_back_by_its_former_certificate(
     assert not verifies(keys, known)
 
 
+async def test_a_revoked_key_is_not_brought_back_under_another_id(
+    bucket: Keys, keys: KeyTable, known: Minter
+) -> None:
+    """Its former certificate is good, and no newer one is known of that id."""
+    seed, other = b"\5" * 32, fresh("other")
+    stolen = Minter(fresh("stolen"), seed)
+    former = await bucket.publish(stolen)
+    await bucket.publish(stolen, revoked=time.time(), serial=2)
+    await bucket.bucket.put(f"context.{other}", former)
+    await settled(bucket, keys)
+    assert not verifies(keys, stolen)
+    assert not verifies(keys, Minter(other, seed))
+
+
 async def test_a_key_that_is_deleted_still_verifies(
     bucket: Keys, keys: KeyTable, known: Minter
 ) -> None:

@@ -68,6 +68,14 @@ def test_who_may_not_send_is_told_a_few_times_and_then_ignored(
     assert admit(admission)
 
 
+def test_one_that_is_ignored_takes_no_answers_from_another(admission: Admission) -> None:
+    for _ in range(10):
+        code(admission, "edge.nobody.orders.place")
+    with pytest.raises(Ignored):
+        admit(admission, "edge.nobody.orders.place")
+    assert code(admission, "edge.asleep.orders.place") == "tenant_suspended"
+
+
 def test_a_tenant_that_was_ignored_has_its_whole_rate_again(
     directory: Directory, admission: Admission
 ) -> None:
