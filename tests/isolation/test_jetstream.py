@@ -255,7 +255,7 @@ async def _filled(mesh: Mesh, folder: Path, spare: KeyPair) -> Loose:
     async with (
         mesh.program() as acme,
         mesh.program() as globex,
-        await mesh.insider("control") as control,
+        await mesh.insider("root") as control,
     ):
         await globex.client.publish("notes.remember", {"text": "secret"})
 

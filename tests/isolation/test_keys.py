@@ -82,7 +82,8 @@ def serving(own_mesh: Mesh) -> Mesh:
 def copied(mesh: Mesh, role: str) -> Iterator[Path]:
     """Credentials of a role that nobody gives new ones: a thief's."""
     path = mesh.folder / f"stolen-{role}.creds"
-    shutil.copy(mesh.home.creds_path(role), path)
+    own = mesh.home.service_creds(["notes"]) if role == "service" else mesh.home.creds_path(role)
+    shutil.copy(own, path)
     yield path
 
 
@@ -238,7 +239,7 @@ async def test_a_router_without_the_new_seed_goes_on_with_the_old_key(
 
 async def test_a_revoked_context_key_signs_nothing_any_more(serving: Mesh, keys: Keys) -> None:
     kid, seed = serving.home.context_keys()[-1]
-    async with serving.program() as program, await serving.insider("service") as insider:
+    async with serving.program() as program, await serving.insider("service", "notes") as insider:
         token = mint(seed, program.id, kid)
         assert await forged(insider, program.id, token) == ""  # as the worker now has it at hand
         await keys("revoke", "context", kid)
@@ -252,7 +253,7 @@ async def test_what_waits_in_the_journal_counts_only_if_it_is_older_than_the_the
     own_mesh: Mesh, keys: Keys, since: tuple[str, ...], handled: bool
 ) -> None:
     kid, seed = own_mesh.home.context_keys()[-1]
-    async with own_mesh.program() as program, await own_mesh.insider("service") as insider:
+    async with own_mesh.program() as program, await own_mesh.insider("service", "notes") as insider:
         fields = {"Tenant-Context": mint(seed, program.id, kid)}
         await store(
             insider, f"tenant.{program.id}.notes.remember", b'{"text": "old"}', headers=fields
@@ -279,7 +280,7 @@ async def test_a_verify_key_that_a_service_has_inserted_verifies_nothing(serving
     kid = plant.kid_of(seed)
     key = Minter(kid, seed).public_key
     record = VerifyKey(kid=kid, key=key, created=1.0, active=time.time(), serial=9)
-    async with serving.program() as program, await serving.insider("service") as insider:
+    async with serving.program() as program, await serving.insider("service", "notes") as insider:
         place = f"$KV.state.{program.id}.notes.record"
         await store(insider, place, msgspec.json.encode(record))
         await insider.publish(
@@ -416,11 +417,11 @@ async def test_the_permissions_of_this_version_are_pushed_by_an_upgrade(
     async with await own_mesh.insider("sys") as system:
         await system.call("$SYS.REQ.CLAIMS.UPDATE", jwt.encode())
     with pytest.raises(errors.ConnectionFailed):
-        await own_mesh.insider("service")
+        await own_mesh.insider("service", "notes")
     with pytest.raises(errors.SetupError, match=r"other permissions than this version \(MESH\)"):
         own_mesh.options().operator_home()
     await keys("upgrade")
-    async with await own_mesh.insider("service"):
+    async with await own_mesh.insider("service", "notes"):
         own_mesh.options().operator_home()
 
 
