@@ -112,7 +112,7 @@ class Outbox:
 def _check_own(message: Staged | None, context: Context) -> None:
     """Whatever a handler did to its context, the journal gets nothing in another one's place."""
     while message is not None:
-        if message.subject.split(".", 2)[1] != context.claims.tenant:
+        if message.subject.split(".", 2)[1:2] != [context.claims.tenant]:
             raise ForeignSubject(
                 f"a message of {context.service} in the context of {context.claims.tenant} goes "
                 f"to {message.subject}"

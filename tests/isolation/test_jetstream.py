@@ -293,7 +293,7 @@ async def test_what_is_not_in_the_account_is_not_there_whatever_one_may(
 ) -> None:
     attempt, heard = attempt.of(weak.other), list[bytes]()
     async with (
-        await weak.mesh.insider("control") as control,
+        await weak.mesh.insider("root") as control,
         spying(weak.mesh.url, weak.loose, weak.own) as spy,
     ):
 
@@ -326,7 +326,7 @@ async def test_what_is_not_in_the_account_is_not_there_whatever_one_may(
 @can(70)
 async def test_the_control_plane_is_answered(weak: Loose, attempt: Attempt) -> None:
     """What was refused above was asked in the right way."""
-    async with await weak.mesh.insider("control") as control:
+    async with await weak.mesh.insider("root") as control:
         answer = await control.call(attempt.of(weak.other).subject, attempt.of(weak.other).payload)
         assert "Status" not in (answer.headers or {})
         if answer.data.startswith(b'{"type"'):

@@ -88,7 +88,7 @@ async def test_a_flood_of_strangers_uses_up_nobodys_rate(mesh: Mesh, tight: str)
 
 
 @cannot(67, Layer.STORE)
-@cannot(68, Layer.STORE)
+@cannot(68, Layer.ROUTER)
 async def test_what_routers_share_in_valkey_is_apart_by_tenant(
     nats_backend: NatsServers, tmp_path: Path, valkey: Valkey, request: pytest.FixtureRequest
 ) -> None:

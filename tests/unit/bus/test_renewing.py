@@ -11,14 +11,13 @@ import pytest
 from tenantry.bus import Bus, Message
 from tenantry.errors import ConnectionFailed
 from tenantry.operator import OperatorHome
+from tests.mesh import root_creds
 from tests.unit.bus.station import Heard, Station, echo, fresh, until
 
 
 @pytest.fixture
 def creds(station: Station, tmp_path: Path) -> Path:
-    path = tmp_path / "control.creds"
-    shutil.copy(station.home.creds_path("control"), path)
-    return path
+    return root_creds(station.home, tmp_path)
 
 
 @pytest.fixture
@@ -28,7 +27,9 @@ async def renewed(station: Station, creds: Path) -> Bus:
 
 
 def issue(station: Station, path: Path) -> None:
-    path.write_text(station.home.issue_role("control", "another"))
+    folder = path.parent / fresh("issued")
+    folder.mkdir()
+    path.write_text(root_creds(station.home, folder).read_text())
 
 
 async def test_a_new_file_is_taken_up_by_itself(

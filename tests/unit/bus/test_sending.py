@@ -79,7 +79,7 @@ async def test_a_stream_that_says_nothing_may_take_it_later(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outboxes, "_TIMEOUT", 0.1)
-    subject = fresh("silent")
+    subject = f"{fresh('silent')}.acme.x"
 
     async def silent(_message: Message) -> None:
         pass
