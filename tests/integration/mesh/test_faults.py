@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tenantry import errors
-from tenantry.bus import Bus
+from tenantry.bus import Bucket, Bus, Table
+from tenantry.messages import VerifyKey
 from tenantry_workers.router import RouterWorker
 from tests.mesh import Mesh, Program, eventually
 from tests.services import Memory, Note
@@ -99,6 +100,18 @@ async def kick(system: Bus, name: str) -> None:
     for number in numbers:
         ask = json.dumps({"cid": number}).encode()
         await system.call(f"$SYS.REQ.SERVER.{told['server']['id']}.KICK", ask)
+
+
+@pytest.mark.parametrize("who", [("router",), ("service", "notes"), ("control",)], ids=" ".join)
+async def test_who_comes_back_can_see_that_it_knows_all_keys(
+    mesh: Mesh, who: tuple[str, ...]
+) -> None:
+    async with await mesh.insider(*who) as bus:
+        table = Table(Bucket(bus, "keys", VerifyKey))
+        await table.start()
+        await table.sync()
+        assert table.rows
+        await table.stop()
 
 
 async def test_requests_are_served_again_after_the_server_was_killed(own_mesh: Mesh) -> None:
