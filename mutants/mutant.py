@@ -15,7 +15,7 @@ class Stale(Exception):
 
 
 class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`old` becomes `new` in `file`; one of `tests` (for pytest) has to fail."""
+    """`old` becomes `new` in `file`; one of `tests` has to fail: files, or `file::test`."""
 
     name: str
     why: str

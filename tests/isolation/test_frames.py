@@ -188,14 +188,31 @@ async def test_what_is_written_well_is_answered(mesh: Mesh, acme: Program) -> No
 # --- lines that grow on their way --------------------------------------------------------------
 
 
-@cannot(50, Layer.ROUTER)
-@cannot(10, Layer.ROUTER)
+@cannot(50, Layer.ROUTER, Layer.RUNTIME)
+@cannot(10, Layer.ROUTER, Layer.RUNTIME)
 @pytest.mark.parametrize("action", ["echo", "remember", "nothing", "echo.more"])
 @pytest.mark.parametrize("letter", [b"x", b"\xff", "\u0430".encode(), b"x."], ids=ascii)
 async def test_a_long_reply_subject_does_not_end_the_routers_connection(
     mesh: Mesh, acme: Program, globex: Program, letter: bytes, action: str
 ) -> None:
     """The line that the router writes may be longer than the one that it got."""
+    assert await lost_by_long_replies(mesh, acme, globex, letter, action) == []
+
+
+@cannot(50, Layer.ROUTER, without=Layer.RUNTIME)
+@cannot(10, Layer.ROUTER, without=Layer.RUNTIME)
+@pytest.mark.parametrize("action", ["echo", "nothing"])
+async def test_nor_where_the_bus_would_write_lines_of_any_length(
+    mesh: Mesh, acme: Program, globex: Program, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr("tenantry.bus.protocol._MAX_LINE", 1 << 20)
+    assert await lost_by_long_replies(mesh, acme, globex, b"x", action) == []
+
+
+async def lost_by_long_replies(
+    mesh: Mesh, acme: Program, globex: Program, letter: bytes, action: str
+) -> list[str]:
+    """What the server tells of routers' connections that it has ended."""
     lost: list[str] = []
 
     async def hear(message: Message) -> None:
@@ -213,4 +230,4 @@ async def test_a_long_reply_subject_does_not_end_the_routers_connection(
             assert await opened.publish(subject, b'{"text": "x"}', reply=reply)
         assert await serves(acme)
         await control.flush()
-    assert [each for each in lost if "router/" in each] == []
+    return [each for each in lost if "router/" in each]

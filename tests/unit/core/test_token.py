@@ -198,6 +198,15 @@ def test_one_verified_before_is_still_refused_for_another_tenant(ring: KeyRing, 
         ring.verify(token, "globex", NOW)
 
 
+def test_one_verified_before_is_refused_with_another_signature(
+    minter: Minter, ring: KeyRing, token: str
+) -> None:
+    ring.verify(token, "acme", NOW)
+    other = minter.mint("globex", "standard", "edge", now=NOW)
+    with pytest.raises(BadContext, match="malformed or forged"):
+        ring.verify(f"{token.rpartition('.')[0]}.{other.rpartition('.')[2]}", "acme", NOW)
+
+
 def test_no_single_changed_character_gives_other_claims(ring: KeyRing, token: str) -> None:
     """The last bits of base64 mean nothing, so some changes are none."""
     good = ring.verify(token, "acme", NOW)

@@ -38,6 +38,14 @@ def test_the_tenant_comes_from_the_tag(user: KeyPair) -> None:
     assert creds.tenant_of(issue(user, "team:x", "tenant:acme")) == "acme"
 
 
+@pytest.mark.parametrize(
+    "tags", [("tenant:acme", "tenant:globex"), ("tenant:*",), ("tenant:",), ("tenant:a.b",)]
+)
+def test_credentials_of_several_tenants_are_nobodys(user: KeyPair, tags: tuple[str, ...]) -> None:
+    with pytest.raises(SetupError, match="not of one tenant"):
+        creds.tenant_of(issue(user, *tags))
+
+
 def test_credentials_of_the_mesh_have_no_tenant(user: KeyPair) -> None:
     assert creds.tenant_of(issue(user)) is None
 
