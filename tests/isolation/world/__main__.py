@@ -57,8 +57,8 @@ async def _run(
         search = Search(world.canaries, world.traces)
         for customer in world.honest:
             search.kept(customer, await world.settled(customer))
-        async with await world.mesh.insider("control") as control:
-            await search.streams(control)
+        async with await world.mesh.insider("root") as root:
+            await search.streams(root)
     finally:
         await world.close()
     search.heard(world.customers)

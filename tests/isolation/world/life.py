@@ -41,7 +41,7 @@ class World:
         self.mesh.start(TenantsWorker(self.mesh.options()))
         self._router = self.mesh.start(RouterWorker(self.mesh.options()))
         self.mesh.start(self.mesh.worker(vault, ledger))
-        creds = self.mesh.home.creds_path("service")
+        creds = self.mesh.home.service_creds(["vault", "ledger"])
         self._crew = crew.start(backend.url, creds, self.crew_log)
 
     @property
