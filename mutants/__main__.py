@@ -4,8 +4,8 @@ python -m mutants [NAME...] [--jobs 2] [--list] [--json FILE]
 
 Each mutant is applied to a copy of the project, and the tests that it names run against the copy.
 First they run without a change: they have to pass. A mutant that survives is a missing test; one
-that is broken proves nothing, as the tests could not even begin. All of them take about ten minutes
-on two cores, so they name single tests where a file takes long.
+that is broken proves nothing, as the tests could not even begin. They name single tests: all
+together take about six minutes with two at a time.
 
 Exit code 0: all killed; 1: some survived, are broken or stale; 2: called wrongly.
 
@@ -21,6 +21,7 @@ import json
 import queue
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,12 +44,14 @@ def main(arguments: list[str]) -> int:
     if options.list:
         console.print(_listing(chosen))
         return 0
+    began = time.monotonic()
     outcomes = _try_all(chosen, options.jobs, console)
     if options.json:
         told = {name: {"verdict": o.verdict, "said": o.said} for name, o in outcomes.items()}
         options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     killed = sum(each.verdict is Verdict.KILLED for each in outcomes.values())
-    console.print(f"{killed} of {len(outcomes)} mutants killed")
+    minutes = (time.monotonic() - began) / 60
+    console.print(f"{killed} of {len(outcomes)} mutants killed, in {minutes:.1f} minutes")
     return 0 if killed == len(outcomes) else 1
 
 

@@ -19,6 +19,11 @@ _PATIENCE = 300.0
 """Seconds that the tests of one mutant may take; all of them without a change: four times that."""
 
 
+_WAIT = "8"
+"""Seconds that a test waits for what a mutant may have prevented; where that is too short, a test
+fails already without a change."""
+
+
 class Verdict(StrEnum):
     """What came of a mutant."""
 
@@ -67,7 +72,12 @@ class Copy:
             done = subprocess.run(
                 (*pytest, "-p", "no:cacheprovider", f"--junitxml={report}", *tests),
                 cwd=self._root,
-                env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                env=os.environ
+                | {
+                    "PYTHONPATH": path,
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "TENANTRY_TEST_PATIENCE": _WAIT,
+                },
                 capture_output=True,
                 text=True,
                 timeout=within,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -37,7 +38,7 @@ T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
-PATIENCE = 20.0
+PATIENCE = float(os.environ.get("TENANTRY_TEST_PATIENCE", "20"))
 """Seconds that something which has to happen may take."""
 
 
