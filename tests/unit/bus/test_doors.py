@@ -39,7 +39,7 @@ async def test_what_the_server_refuses_is_pushed_again(
     station: Station, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RETRY", 0.01)
-    doors = Doors(bus, station.home, *tables(bus))
+    doors = Doors(bus, bus, station.home, *tables(bus))
     async with server(bus, b'{"error": {"description": "no"}}', b'{"data": {}}'):
         await doors.start()
         assert doors.signers
@@ -49,7 +49,7 @@ async def test_what_the_server_refuses_is_pushed_again(
 async def test_who_waits_for_a_server_that_is_silent_hears_of_it(
     station: Station, bus: Bus
 ) -> None:
-    doors = Doors(bus, station.home, *tables(bus))
+    doors = Doors(bus, bus, station.home, *tables(bus))
     async with server(bus, b'{"data": {}}'):
         await doors.start()
         doors._forget()
