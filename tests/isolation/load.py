@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -21,6 +22,7 @@ class Load:
         self.failed: list[str] = []
         self.sent: dict[str, list[str]] = {program.id: [] for program in programs}
         self._tasks: list[asyncio.Task[None]] = []
+        self._over = False
 
     def start(self) -> None:
         for program in self.programs:
@@ -39,9 +41,9 @@ class Load:
     async def stop(self) -> None:
         """End, and hold that nothing has failed and all that was sent was handled, in order."""
         await self.goes_on()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Not by cancelling: nats-py's requests may swallow that (asyncio.wait_for before 3.12).
+        self._over = True
+        await asyncio.gather(*self._tasks)
         assert self.failed == []
         for program in self.programs:
             sent = self.sent[program.id]
@@ -52,7 +54,7 @@ class Load:
             await eventually(handled)
 
     async def _ask(self, program: Program) -> None:
-        while True:
+        while not self._over:
             try:
                 answer = await program.ask("notes.echo", {"text": "x"}, timeout=5.0)
             except Exception as error:  # noqa: BLE001  (told at the end)
@@ -64,7 +66,9 @@ class Load:
             await asyncio.sleep(_PAUSE)
 
     async def _send(self, program: Program) -> None:
-        for number in range(1_000_000):
+        for number in itertools.count():
+            if self._over:
+                return
             text = str(number)
             try:
                 answer = await program.ask("notes.remember", {"text": text}, timeout=5.0)
