@@ -13,7 +13,7 @@ from tenantry.bus import Bus
 from tenantry.operator import OperatorHome
 from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
-from tests import services
+from tests import covered, services
 from tests.mesh import Mesh, Program
 from tests.servers import NatsServers, ServerChoice, add_options
 from tests.valkey import Valkey
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Coverage is of what runs in the tests' own processes: tracing each process that they start
     # as well would take a third of the whole suite's time.
     if not config.getoption("numprocesses", None):
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+        covered.take_away()
     # By default structlog writes to what is stdout just then, for a moment that of a command; and
     # it draws tracebacks with all local variables, which takes tenths of a second each.
     logs.configure(json=False)

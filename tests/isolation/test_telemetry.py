@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tenantry.operator import OperatorHome
+from tests import covered
 from tests.isolation import telling
 from tests.isolation.cases import Layer, can, cannot
 from tests.servers import NatsServers
@@ -46,6 +47,7 @@ def told(nats_backend: NatsServers, tmp_path_factory: pytest.TempPathFactory) ->
             *(backend.url, str(backend.home), str(folder)),
         ],
         cwd=ROOT,
+        env=covered.environment(),
         capture_output=True,
         text=True,
         timeout=100,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tenantry.operator import OperatorHome
+from tests import covered
 from tests.servers import NatsServers
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +52,7 @@ def seen(nats_backend: NatsServers, tmp_path_factory: pytest.TempPathFactory) ->
             *(backend.url, str(backend.home), str(tmp_path_factory.mktemp("traced"))),
         ],
         cwd=ROOT,
+        env=covered.environment(),
         capture_output=True,
         text=True,
         timeout=100,

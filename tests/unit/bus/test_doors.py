@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tenantry.bus import Bucket, Bus, Message, Table
-from tenantry.errors import Unavailable
+from tenantry.errors import SetupError, Unavailable
 from tenantry.messages import Plan, Tenant
+from tenantry.operator import OperatorHome
 from tenantry_workers.tenants import doors as module
 from tenantry_workers.tenants.doors import Doors
 from tests.unit.bus.station import Station
@@ -56,3 +57,26 @@ async def test_who_waits_for_a_server_that_is_silent_hears_of_it(
         with pytest.raises(Unavailable):
             await doors.settled(timeout=0.1)
         await doors.stop()
+
+
+async def test_doors_that_were_never_opened_can_be_closed(station: Station, bus: Bus) -> None:
+    doors = Doors(bus, bus, station.home, *tables(bus))
+    await doors.stop()
+    assert not doors.signers
+
+
+async def test_a_directory_that_can_not_be_read_changes_nothing(
+    station: Station, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_home: OperatorHome) -> bool:
+        raise SetupError("it is on fire")
+
+    doors = Doors(bus, bus, station.home, *tables(bus))
+    async with server(bus, b'{"data": {}}'):
+        await doors.start()
+        signers = doors.signers
+        monkeypatch.setattr(OperatorHome, "refresh", broken)
+        doors._reread()
+        await doors.settled()
+        await doors.stop()
+    assert doors.signers == signers

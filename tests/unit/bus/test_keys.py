@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from tenantry.bus import Bucket, Bus
+from tenantry.bus import Bucket, Bus, Table
 from tenantry.bus import jetstream as js
 from tenantry.context.token import Minter
-from tenantry.errors import BadContext, SetupError
+from tenantry.errors import BadContext, SetupError, Unavailable
 from tenantry.messages import VerifyKey
 from tenantry.operator import certificate
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
-from tenantry.runtime.keys import BUCKET, KeyTable
+from tenantry.runtime.keys import BUCKET, ContextSigner, KeyTable
 from tenantry.streams import bucket_config
 from tests.unit.bus.station import Station, fresh, until
 
@@ -216,6 +216,73 @@ async def test_what_was_missed_while_the_connection_was_lost_can_be_waited_for(
     keys._missed()  # as the bus tells it after a reconnect
     assert await keys.caught_up()
     assert verifies(keys, new)
+
+
+async def test_what_is_missed_twice_is_waited_for_once(bucket: Keys, keys: KeyTable) -> None:
+    new = minter()
+    keys._missed()
+    await bucket.publish(new)
+    keys._missed()
+    assert await keys.caught_up()
+    assert verifies(keys, new)
+
+
+async def test_who_can_not_catch_up_goes_on_with_what_it_knows(
+    keys: KeyTable, known: Minter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_table: Table[VerifyKey]) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Table, "sync", fails)
+    keys._missed()
+    assert await keys.caught_up()
+    assert verifies(keys, known)
+
+
+async def test_a_revision_can_be_waited_for(bucket: Keys, keys: KeyTable) -> None:
+    new = minter()
+    revision = await bucket.bucket.put(
+        f"context.{new.kid}", certificate.certify(record(new), bucket.root)
+    )
+    await keys.reach(revision)
+    assert verifies(keys, new)
+
+
+async def test_what_is_certified_but_no_key_is_passed_over(bucket: Keys, keys: KeyTable) -> None:
+    new = minter()
+    odd = certificate.certify(record(new, key="AAAA"), bucket.root)
+    await bucket.bucket.put(f"context.{new.kid}", odd)
+    await settled(bucket, keys)
+    assert not verifies(keys, new)
+
+
+async def test_a_signer_waits_for_a_key_whose_seed_it_has(
+    station: Station, bucket: Keys, keys: KeyTable
+) -> None:
+    signer = ContextSigner(station.home, keys)
+    with pytest.raises(Unavailable, match="no key to sign"):
+        signer.mint("acme", "p", "edge")
+    ready = asyncio.create_task(signer.ready())
+    await asyncio.sleep(0)
+    assert signer.about() == {"context_key": ""}
+    kid, seed = station.home.context_keys()[-1]
+    own = Minter(kid, seed)
+    await bucket.publish(own)
+    await asyncio.wait_for(ready, 5)
+    assert signer.kid == kid
+    keys.ring.verify(signer.mint("acme", "p", "edge"), "acme", time.time())
+    await bucket.publish(own, serial=2, revoked=time.time())
+    await until(lambda: signer.kid == "")
+
+
+async def test_a_key_without_a_seed_signs_nothing(
+    station: Station, bucket: Keys, keys: KeyTable, known: Minter
+) -> None:
+    signer = ContextSigner(station.home, keys)
+    signer._choose()
+    signer._choose()
+    assert signer.kid == ""
+    assert known.kid in signer._missing
 
 
 async def test_one_waits_for_the_control_plane_to_make_the_bucket(frail: Station) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import time
 from typing import Any
 
@@ -15,17 +17,19 @@ from tenantry.context.context import Context as Ctx
 from tenantry.context.context import Staged
 from tenantry.context.token import Claims, KeyRing, Minter, Trusted
 from tenantry.context.turn import Turn, free
-from tenantry.errors import HandlerFailed, Superseded, TooLarge, Unavailable
-from tenantry.messages import RenewedContext
+from tenantry.errors import HandlerFailed, Superseded, TenantUnknown, TooLarge, Unavailable
+from tenantry.messages import Cursor, RenewedContext
 from tenantry.runtime import outbox as outboxes
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.mesh import WorkerMesh
 from tenantry.runtime.outbox import RENEW_SUBJECT, Outbox, Renewer
+from tenantry.runtime.requests import Endpoint, Requests
 from tenantry.runtime.runner import Runner
+from tenantry.runtime.slots import Slots
 from tenantry.runtime.stored import StoredMessages
 from tenantry.service.handler import Handler
 from tenantry.subjects import Address
-from tenantry.wire import codec, headers, trace
+from tenantry.wire import codec, headers, problem, trace
 from tests.unit.bus.station import fresh
 
 MINTER = Minter("k1", b"\1" * 32)
@@ -104,6 +108,17 @@ async def test_a_renewer_keeps_a_bounded_number(bus: Bus, monkeypatch: pytest.Mo
     await subscription.stop()
 
 
+async def test_what_the_router_does_not_renew_is_refused(bus: Bus) -> None:
+    async def refuse(message: Message) -> None:
+        fields, body = problem.dump(TenantUnknown("gone"), "0" * 32)
+        await bus.answer(message, body, headers=fields)
+
+    subscription = await bus.subscribe(RENEW_SUBJECT, refuse)
+    with pytest.raises(TenantUnknown):
+        await Renewer(bus).token(context(bus, seq=1, token="stale"))
+    await subscription.stop()
+
+
 # in its turn
 
 
@@ -137,6 +152,61 @@ async def test_what_comes_after_its_lane_is_lost_does_not_count(bus: Bus) -> Non
     delivery = Delivery(1, 1, time.time(), 0, 1)
     with pytest.raises(Superseded):
         await messages.handle(handler, Stored(), delivery, Turn(lambda: False, seq=1))
+
+
+async def test_who_has_missed_no_keys_does_not_wait_for_any(bus: Bus) -> None:
+    messages, _ = handling(bus)
+    assert not await messages._runner.caught_up()
+
+
+class NeverSetBack:
+    """Every tenant's cursor: nobody was set back."""
+
+    def of(self, _tenant: str) -> Cursor:
+        return Cursor()
+
+
+async def test_a_request_waits_for_a_key_that_was_missed(bus: Bus) -> None:
+    service, ring = Service("orders"), KeyRing()
+
+    @service.request("whose")
+    async def whose(ctx: Context) -> str:
+        return ctx.tenant
+
+    async def caught_up() -> bool:
+        ring.replace({"k1": Trusted(MINTER.public_key)})
+        return True
+
+    audit, renewer = Audit(bus, "orders", "1"), Renewer(bus)
+    mesh, outbox = WorkerMesh(bus, renewer, audit), Outbox(bus, renewer)
+    runner = Runner(service, ring, mesh, outbox, audit, caught_up=caught_up)
+    requests = Requests(bus, runner, Slots(service, runner.stats), NeverSetBack())  # type: ignore[arg-type]
+    answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(message: Message) -> None:
+        answers.put_nowait(message.data)
+
+    subscription = await bus.subscribe("_INBOX.acme.1", hear)
+    block = f"NATS/1.0\r\nTenant-Context: {MINTER.mint('acme', 'p', 'edge')}\r\n\r\n".encode()
+    request = Message("request.acme.orders.whose", "_INBOX.acme.1", b"{}", block)
+    requests.accept(Endpoint(service.handlers["whose"]), request)
+    assert await asyncio.wait_for(answers.get(), 5) == b'"acme"'
+    await subscription.stop()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, GeneratorExit])
+async def test_what_ends_the_process_is_no_failure_of_the_handler(
+    bus: Bus, end: type[BaseException]
+) -> None:
+    messages, handler = handling(bus)
+
+    async def ends(_ctx: Context) -> None:
+        raise end
+
+    with pytest.raises(end):
+        await messages._runner.run(
+            dataclasses.replace(handler, function=ends), context(bus), None, 1.0, "0" * 32
+        )
 
 
 async def test_a_reset_that_fails_says_so(bus: Bus) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import os
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from tenantry.errors import DeadlineExceeded, Hopeless
 from tenantry.runtime.runner import _tenant
 from tenantry.subjects import Address
 from tenantry.wire import trace
+from tests import covered
 from tests.unit.core.test_context import context
 
 
@@ -68,6 +68,6 @@ def test_a_tracer_of_the_environment_is_set_up_at_once() -> None:
         "from opentelemetry import trace; import tenantry.wire.trace;"
         "print(type(trace._TRACER_PROVIDER).__name__)"
     )
-    env = os.environ | {"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}
+    env = covered.environment() | {"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
     assert done.stdout.strip() == "TracerProvider", done.stderr
