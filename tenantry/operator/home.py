@@ -193,6 +193,7 @@ class OperatorHome:
             label = hashlib.sha256(label.encode()).hexdigest()[:16]
         path = self.creds_path(f"{SERVICE}.{label}")
         if not path.exists():
+            self.refresh()  # by the key of now: another process may have rotated it
             text = self.issue_role(SERVICE, label, services=names)
             files.write(path, text, secret=True, keep=True)
         creds.check_covers(path, names)

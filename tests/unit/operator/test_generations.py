@@ -75,6 +75,13 @@ def test_only_the_files_of_the_role_are_issued_anew(home: OperatorHome) -> None:
     assert new.claims.iss == home.live_keys("mesh-service")[-1].key
 
 
+def test_who_has_loaded_the_home_before_issues_by_the_key_of_now(home: OperatorHome) -> None:
+    before = OperatorHome.load(home.path)
+    rotate(home, "mesh-service")
+    issued = creds.parse(before.service_creds(["orders"]).read_text())
+    assert issued.claims.iss == home.live_keys("mesh-service")[-1].key
+
+
 def test_credentials_of_the_mesh_name_the_root(home: OperatorHome) -> None:
     assert creds.root_of(home.issue_role("router", "r")) == home.context_root
     assert creds.root_of(home.issue_role("sys", "s")) is None
