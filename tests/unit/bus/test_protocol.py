@@ -6,7 +6,7 @@ from typing import Any
 
 import nats.errors
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
@@ -74,6 +74,8 @@ async def test_what_comes_is_split_as_nats_py_splits_it(sent: list[bytes], cuts:
 anything = st.binary(min_size=1, max_size=20).filter(lambda raw: not set(raw) & set(b" \t\r\n"))
 
 
+@example(b"edge.acme.x\x0b5", 7, b"", b"", b"{}")
+@example(b"edge.acme.x\x0b5", 7, b"", b"NATS/1.0\r\n\r\n", b"{}")
 @given(anything, st.integers(1, 99), st.just(b"") | anything, blocks, bodies)
 def test_a_message_is_for_the_subscription_that_the_server_says(
     subject: bytes, sid: int, reply: bytes, block: bytes, body: bytes
