@@ -223,6 +223,17 @@ class NatsClient(Client):
         else:
             await super()._process_pong()
 
+    async def close(self) -> None:
+        """Close; also when nats-py is closing already, the socket is shut when this returns.
+
+        After a refused login or a revocation nats-py closes in a task of its own, for which nobody
+        waits and which may end with the event loop.
+        """
+        try:
+            await super().close()
+        finally:
+            self._hang_up()
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         try:
             await super()._close(status, do_cbs)
@@ -232,6 +243,13 @@ class NatsClient(Client):
             self._pending_data_size = 0
             self._status = Client.DISCONNECTED
             await super()._close(status, do_cbs)
+        except BaseException:
+            self._hang_up()  # cancelled on the way: it would not be tried again
+            raise
+
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
 
 
 def _queue(subscription: Subscription, message: Message) -> None:

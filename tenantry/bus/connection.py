@@ -387,7 +387,8 @@ class Bus:
         await self._link.renew()
 
     async def _lay(self, client: NatsClient) -> None:
-        if self._own_inbox and self.creds is not None:
+        """Lay what is not laid on this client; before it is in use, with an inbox of its own."""
+        if self._own_inbox and self.creds is not None and self._link.alive() is not client:
             own = _inbox_of(self.creds)
             if own != self._own_inbox or self._link.connected:
                 # An inbox on two connections at once would have all its messages twice.

@@ -50,7 +50,8 @@ log = structlog.get_logger("tenantry.bus")
 class Link:
     """Keeps one client of nats-py connected.
 
-    `lay` lays subscriptions on each new client, before anybody else has it; `lost` is told why
+    `lay` lays subscriptions on each new client before anybody else has it, and those that came
+    meanwhile when it replaces another one; `lost` is told why
     nothing under way will be answered any more; `denied` is told what (publish, subscription) the
     credentials do not allow, and to which subject; `idle` returns when nothing is under way that
     was when it was called.
@@ -197,14 +198,22 @@ class Link:
         async with self._connecting:
             old = self._client
             client = await self._round(self.renewals + 1)
+            try:
+                if old is not None:
+                    with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
+                        await old.flush()  # what it has sent comes before what the other sends
+            except BaseException:
+                await client.close()  # cancelled on the way: nobody else would
+                raise
             self.renewals += 1
-            if old is not None:
-                with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
-                    await old.flush()  # what it has sent comes before what the other sends
             if self._client is None:  # lost meanwhile
                 self._lost = asyncio.Event()
             self._client = client
             self._ready.set()
+            # Who subscribed while it was made did so on the one of before.
+            with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):  # lost: laid again
+                await self._lay(client)
+                await client.flush()
         log.info("credentials renewed", name=self._name)
         if old is not None:
             leaving = asyncio.create_task(self._leave(old))
@@ -335,13 +344,14 @@ class Link:
         """Send what is pending and close; whoever waits for a client learns that none will come."""
         self._closing = True
         self._ready.set()
-        await tasks.end(self._watching, self._healing, *self._leaving)
-        await self.flush()
-        client = self._client
-        if client is not None:
-            await client.close()
-        self._client = None
-        self._tell_lost(Unavailable("the connection to NATS is closed"))
+        try:
+            await tasks.end(self._watching, self._healing, *self._leaving)
+            await self.flush()
+        finally:
+            client, self._client = self._client, None
+            self._tell_lost(Unavailable("the connection to NATS is closed"))
+            if client is not None:
+                await client.close()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -53,6 +53,8 @@ class Subscription:
         self._callback = callback
         self._listener = listener
         self._laid: NatsSubscription | None = None
+        self._client: NatsClient | None = None
+        """Where it is laid, or is being laid."""
         self._stopped = False
 
     @property
@@ -61,16 +63,17 @@ class Subscription:
         return f"{self._bus.inbox}{self._subject}" if self._of_inbox else self._subject
 
     async def lay(self, client: NatsClient) -> None:
-        """Subscribe on this client, unless it was stopped meanwhile."""
-        if self._stopped:
+        """Subscribe on this client, unless it is laid there or was stopped meanwhile."""
+        if self._stopped or self._client is client:
             return
+        self._client = client
         if self._listener is not None:
             laid = await client.listen(self.subject, self.queue, self._heard)
         else:
             laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)  # type: ignore[arg-type]
         if self._stopped:
             await laid.unsubscribe()
-        else:
+        elif self._client is client:  # else the connection was renewed meanwhile
             self._laid = laid
 
     def _heard(self, message: Message) -> None:

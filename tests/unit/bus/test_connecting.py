@@ -7,14 +7,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tenantry.bus import Bus
 from tenantry.errors import ConnectionFailed, SetupError, Unavailable
 from tenantry.local.server import free_port
 from tenantry.operator import OperatorHome, creds
-from tests.unit.bus.station import Heard, Station, fresh
+from tests.unit.bus.station import Heard, Station, fresh, until
 
 CLOSED = "nats://127.0.0.1:1"
 
@@ -107,6 +109,13 @@ async def test_two_connections_have_two_inboxes(station: Station) -> None:
     assert (await station.connect()).inbox != (await station.connect()).inbox
 
 
+def open_to(url: str) -> bool:
+    """Whether this process has a connection there."""
+    port = urlsplit(url).port
+    opened = psutil.Process().net_connections()
+    return any(each.raddr.port == port for each in opened if each.raddr)
+
+
 @asynccontextmanager
 async def something_else(greeting: bytes) -> AsyncIterator[str]:
     """A port where no NATS server listens but something else; returns its URL."""
@@ -186,6 +195,20 @@ async def test_a_call_under_way_fails_when_the_bus_is_closed(bus: Bus) -> None:
     await bus.close()
     with pytest.raises(Unavailable):
         await call
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_close_that_is_cancelled_twice_leaves_no_socket_open(
+    station: Station, turns: int
+) -> None:
+    bus = await station.connect()
+    closing = asyncio.create_task(bus.close())
+    for pause in (1, turns):
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        closing.cancel()
+    await asyncio.wait({closing})
+    await until(lambda: not open_to(station.url))
 
 
 async def test_closing_twice_does_no_harm(bus: Bus) -> None:

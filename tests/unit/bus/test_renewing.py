@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,22 @@ async def test_a_queue_group_of_one_misses_nothing(
     assert not [task.exception() for task in asking if task.done()]
     for task in asking:
         task.cancel()
+
+
+async def test_who_subscribes_meanwhile_is_heard_afterwards(
+    station: Station, creds: Path, renewed: Bus, quick: Callable[[str, float], None]
+) -> None:
+    quick("link._LINGER", 0.0)
+    old = renewed._link.alive()
+    assert old is not None
+    issue(station, creds)
+    renewing, subjects = asyncio.create_task(renewed.renew()), []
+    while not renewing.done():
+        subjects.append(await echo(renewed))
+    await renewing
+    await until(lambda: old.is_closed)
+    for subject in subjects:
+        assert (await renewed.call(subject, b"x")).data == b"x"
 
 
 async def test_what_is_published_is_heard_once_and_in_order(
