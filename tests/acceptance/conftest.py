@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cli import SHOP, Cli, Inside
+from tests.acceptance.cli import SHOP, Cli, Inside, soon
 
 
 @pytest.fixture
@@ -41,4 +41,6 @@ def tenant(mesh: Cli, request: pytest.FixtureRequest) -> str:
     """A tenant of this test alone."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:60].strip("-")
     mesh.ok("tenants", "create", name)
+    # In this process the next command may be sooner than the router's news of the tenant.
+    soon(lambda: "tenant_unknown" not in mesh("request", name, "nobody.nothing", "{}").err)
     return name

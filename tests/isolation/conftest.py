@@ -10,6 +10,7 @@ from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
 from tests import services
 from tests.isolation.attacker import Wire, wire
+from tests.isolation.keys import Keys
 from tests.isolation.open_mesh import is_open, open_creds, open_home
 from tests.mesh import Mesh, Program
 from tests.servers import NatsServers
@@ -32,6 +33,11 @@ async def neighbour(mesh: Mesh, acme: Program) -> AsyncIterator[Wire]:
     async with wire(mesh.url, acme.creds.read_text()) as opened:
         assert await opened.subscribe(f"_INBOX.{acme.id}.>")
         yield opened
+
+
+@pytest.fixture
+def keys(own_mesh: Mesh) -> Keys:
+    return Keys(own_mesh)
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,13 @@
-"""Keys on a live mesh: each kind is rotated under load, and taken away at once."""
+"""Keys on a live mesh: what a rotation changes, and each kind taken away at once."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import dataclasses
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -21,54 +16,12 @@ from tenantry import errors
 from tenantry.bus import Bucket, Bus, store
 from tenantry.context.token import Minter
 from tenantry.messages import VerifyKey
-from tenantry.operator import OperatorHome, certificate, claims, generations, plant
+from tenantry.operator import OperatorHome, certificate, generations, plant
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry_workers.router import RouterWorker
-from tests.isolation.load import loaded
-from tests.mesh import Mesh, Program, eventually, journal
+from tests.isolation.keys import ROLES, Keys, asked, copied
+from tests.mesh import Mesh, eventually, journal
 from tests.services import notes
-
-ROLES = ("router", "service", "control", "sys")
-
-
-class Keys:
-    """`tenantry keys …` for one mesh."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-
-    async def __call__(self, *arguments: str) -> str:
-        """Run a command that must succeed; what it prints."""
-        done = await self.run(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    async def fails(self, *arguments: str) -> str:
-        """Run a command that must fail with one line; that line."""
-        done = await self.run(*arguments)
-        assert done.returncode != 0
-        assert done.stderr.strip().count("\n") == 0, done.stderr
-        return done.stderr.strip()
-
-    async def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        at = ("--url", self._mesh.url, "--home", str(self._mesh.home.path))
-        command = [sys.executable, "-m", "tenantry", "keys", *arguments, *at]
-        return await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, check=False, timeout=120
-        )
-
-    async def list(self) -> list[dict[str, Any]]:
-        return list(msgspec.json.decode(await self("list", "-o", "json")))
-
-    async def id(self, kind: str, state: str = "current") -> str:
-        """The newest key of a kind in this state."""
-        rows = [r for r in await self.list() if r["kind"] == kind and r["state"] == state]
-        return str(rows[-1]["id"])
-
-
-@pytest.fixture
-def keys(own_mesh: Mesh) -> Keys:
-    return Keys(own_mesh)
 
 
 @pytest.fixture
@@ -76,19 +29,6 @@ def serving(own_mesh: Mesh) -> Mesh:
     """A mesh that answers."""
     own_mesh.start(own_mesh.worker(notes))
     return own_mesh
-
-
-@contextlib.contextmanager
-def copied(mesh: Mesh, role: str) -> Iterator[Path]:
-    """Credentials of a role that nobody gives new ones: a thief's."""
-    path = mesh.folder / f"stolen-{role}.creds"
-    own = mesh.home.service_creds(["notes"]) if role == "service" else mesh.home.creds_path(role)
-    shutil.copy(own, path)
-    yield path
-
-
-async def asked(program: Program) -> str:
-    return (await program.ask("notes.echo", {"text": "x"})).code
 
 
 def mint(seed: bytes, tenant: str, kid: str) -> str:
@@ -101,84 +41,6 @@ async def forged(insider: Bus, tenant: str, token: str) -> str:
         f"request.{tenant}.notes.echo", b'{"text": "x"}', headers={"Tenant-Context": token}
     )
     return str(msgspec.json.decode(answer.data).get("code", ""))
-
-
-# under load
-
-
-@pytest.mark.slow
-async def test_context_keys_rotate_under_load(own_mesh: Mesh, keys: Keys) -> None:
-    own_mesh.start(RouterWorker(own_mesh.options()))
-    async with loaded(own_mesh) as load:
-        for _ in range(2):
-            old = await keys.id("context")
-            await keys("rotate", "context")
-            await load.goes_on()
-            assert await keys.id("context") != old
-            assert await keys.id("context", "retired") == old
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("role", ROLES)
-async def test_the_key_of_a_role_rotates_under_load(own_mesh: Mesh, keys: Keys, role: str) -> None:
-    own_mesh.start(RouterWorker(own_mesh.options()))
-    async with loaded(own_mesh) as load:
-        old = await keys.id(role)
-        await keys("rotate", role, "--overlap", "60")
-        await load.goes_on()
-        assert await keys.id(role, "revoked") == old
-
-
-@pytest.mark.slow
-async def test_one_router_and_one_worker_rotate_without_a_failure(
-    own_mesh: Mesh, keys: Keys
-) -> None:
-    async with loaded(own_mesh) as load:
-        await keys("rotate", "router", "--overlap", "60")
-        await keys("rotate", "service", "--overlap", "60")
-        await load.goes_on()
-
-
-@pytest.mark.slow
-async def test_the_tenants_key_rotates_under_load(own_mesh: Mesh, keys: Keys) -> None:
-    async with loaded(own_mesh) as load:
-        await keys("rotate", "tenants")
-        await load.goes_on()
-        async with own_mesh.program() as new:
-            assert await asked(new) == ""
-
-
-@pytest.mark.slow
-async def test_all_that_was_rotated_outlives_a_restart_of_nats(own_mesh: Mesh, keys: Keys) -> None:
-    with copied(own_mesh, "router") as stolen:
-        for kind in ("context", "tenants"):
-            await keys("rotate", kind)
-        for role in ROLES:
-            await keys("rotate", role, "--overlap", "60")
-        await asyncio.to_thread(own_mesh.backend.restart)
-        with pytest.raises(errors.ConnectionFailed):
-            await Bus.connect(own_mesh.url, creds=stolen)
-    own_mesh.start(own_mesh.worker(notes))
-    async with own_mesh.program() as program:
-        await own_mesh.ready(program, "notes.echo")
-        assert await asked(program) == ""
-
-
-@pytest.mark.slow
-async def test_an_account_by_a_replaced_operators_key_is_refused(
-    own_mesh: Mesh, keys: Keys
-) -> None:
-    stolen = OperatorHome.load(own_mesh.home.path)
-    stolen._key(plant.OPERATOR_KEY)  # as the thief has it
-    await keys("rotate", "operator")
-    await asyncio.to_thread(own_mesh.backend.restart)
-    home = OperatorHome.load(own_mesh.home.path)
-    with pytest.raises(errors.SetupError, match="not signed by our operator"):
-        home.validate_edge(stolen.edge_claims({}))
-    own_mesh.start(own_mesh.worker(notes))
-    async with own_mesh.program() as program:
-        await own_mesh.ready(program, "notes.echo")
-        assert await asked(program) == ""
 
 
 # context keys
@@ -354,12 +216,6 @@ async def test_revoking_the_tenants_key_asks_first(serving: Mesh, keys: Keys) ->
         assert await asked(program) == ""
 
 
-@pytest.mark.parametrize("kind", ["tenants", *ROLES])
-async def test_the_key_that_signs_is_not_revoked(keys: Keys, kind: str) -> None:
-    told = await keys.fails("revoke", kind, await keys.id(kind), "--yes", "--force")
-    assert "rotate first" in told
-
-
 # roles
 
 
@@ -382,78 +238,3 @@ async def test_a_revoked_role_key_is_of_no_use_at_once(
         with pytest.raises(errors.ConnectionFailed):
             await Bus.connect(own_mesh.url, creds=stolen)
         await thief.close()
-
-
-# an older operator's directory
-
-
-async def test_an_older_directory_is_upgraded_on_the_running_server(
-    own_mesh: Mesh, keys: Keys
-) -> None:
-    home = own_mesh.home.path
-    manifest = msgspec.json.decode((home / "home.json").read_bytes())
-    for field in ("signing", "context_root"):
-        del manifest[field]
-    (home / "home.json").write_bytes(msgspec.json.encode(manifest | {"format": 1}))
-    for path in (*home.glob("context/*.json"), home / "keys/context-root.nk"):
-        path.unlink()
-    assert "tenantry keys upgrade" in await keys.fails("rotate", "context")
-    with pytest.raises(errors.SetupError, match="tenantry keys upgrade"):
-        own_mesh.options().operator_home()
-    await keys("upgrade")
-    own_mesh.options().operator_home()
-    assert "as this version has it" in await keys("upgrade")
-
-
-async def test_the_permissions_of_this_version_are_pushed_by_an_upgrade(
-    own_mesh: Mesh, keys: Keys
-) -> None:
-    home = own_mesh.home
-    document = home.account("mesh")
-    account = claims.read(document, claims.Account)
-    older = msgspec.structs.replace(account, signing_keys=account.signing_keys[:1])
-    jwt = home.sign_account("mesh", older, document.iat + 1)
-    (home.path / "accounts/mesh.jwt").write_text(jwt)
-    async with await own_mesh.insider("sys") as system:
-        await system.call("$SYS.REQ.CLAIMS.UPDATE", jwt.encode())
-    with pytest.raises(errors.ConnectionFailed):
-        await own_mesh.insider("service", "notes")
-    with pytest.raises(errors.SetupError, match=r"other permissions than this version \(MESH\)"):
-        own_mesh.options().operator_home()
-    await keys("upgrade")
-    async with await own_mesh.insider("service", "notes"):
-        own_mesh.options().operator_home()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("rotate", "context", "--overlap", "5"), "--overlap is for the keys of roles"),
-        (("rotate", "router", "--overlap", "-1"), "at least 0"),
-        (("rotate", "nothing"), "nothing"),
-        (("revoke", "router", "nothing"), "no key 'nothing' of router"),
-        (("revoke", "context", "nothing"), "no context key 'nothing'"),
-        (("revoke", "router", "x", "--since", "2h"), "--since is for context keys"),
-        (("revoke", "context", "x", "--since", "soon"), "'soon' is no time"),
-        (("revoke", "context", "x", "--since", "2099-01-01"), "lies in the future"),
-    ],
-)
-async def test_what_makes_no_sense_is_told_in_one_line(
-    keys: Keys, arguments: tuple[str, ...], told: str
-) -> None:
-    assert told in await keys.fails(*arguments)
-
-
-async def test_without_the_operators_own_key_its_signing_key_stays(
-    own_mesh: Mesh, keys: Keys
-) -> None:
-    before = (own_mesh.home.path / "operator.jwt").read_text()
-    (own_mesh.home.path / "keys/operator.nk").unlink()
-    assert "operator.nk is missing" in await keys.fails("rotate", "operator")
-    assert (own_mesh.home.path / "operator.jwt").read_text() == before
-
-
-async def test_without_the_root_nothing_is_begun(own_mesh: Mesh, keys: Keys) -> None:
-    (own_mesh.home.path / "keys/context-root.nk").unlink()
-    assert "context-root.nk is missing" in await keys.fails("rotate", "context")
-    assert len([row for row in await keys.list() if row["kind"] == "context"]) == 1
