@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -34,6 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.__stderr__), cache_logger_on_first_use=False
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Trace no property test: it runs a hundred times what an example covers."""
+    property_test = item.get_closest_marker("hypothesis")
+    with covered.paused() if property_test else contextlib.nullcontext():
+        return (yield)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
