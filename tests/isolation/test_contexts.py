@@ -153,12 +153,13 @@ async def test_the_context_is_checked_before_the_body(acme: Program, insider: Bu
 async def test_tenants_at_the_same_time_never_see_each_other(mesh: Mesh) -> None:
     async def work(program: Program, number: int) -> None:
         text = f"{program.id}/{number}"
-        answer = (await program.ask("notes.mingle", {"text": text, "count": number})).json
-        assert set(answer["contexts"]) == {program.id}
-        assert (answer["kept"], answer["asked"]) == (text, f"{program.id}:{text}")
+        answer = await program.ask("notes.mingle", {"text": text, "count": number})
+        assert not answer.code, answer.json
+        assert set(answer.json["contexts"]) == {program.id}
+        assert (answer.json["kept"], answer.json["asked"]) == (text, f"{program.id}:{text}")
 
     async with mesh.program() as one, mesh.program() as two, mesh.program() as three:
-        await asyncio.gather(*(work(p, n) for n in range(150) for p in (one, two, three)))
+        await asyncio.gather(*(work(p, n) for n in range(60) for p in (one, two, three)))
 
 
 # with the worker's check off

@@ -79,7 +79,8 @@ async def test_what_is_refused_names_the_limit(pair: Mesh) -> None:
             refused = await acme.ask("notes.echo", NOTE)
     assert refused.headers["RateLimit-Policy"] == '"default";q=10;w=20'
     assert refused.json["violated-policies"] == ["default"]
-    assert 0 < refused.json["retry_after"] <= 2.1
+    # A message takes two seconds, and the other router may have admitted one more.
+    assert 0 < refused.json["retry_after"] <= 4.1
 
 
 async def test_the_order_of_a_tenants_commands_is_kept(pair: Mesh) -> None:

@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats.errors
 import pytest
 from nats.aio.client import Client as NatsClient
 
 from tenantry.bus import Bus
 from tenantry_workers.tenants import TenantsWorker
-from tests.integration.mesh.test_credentials import issue, open_once
+from tests.integration.mesh.test_credentials import issue
 from tests.mesh import PATIENCE, Mesh, eventually, journal
 
 
@@ -25,12 +26,25 @@ class Programs:
         self.opened: list[NatsClient] = []
 
     async def open(self, creds: Path, count: int = 1) -> list[NatsClient]:
-        found = []
-        for _ in range(count):
-            plain, _ = await open_once(self._mesh, creds)
-            self.opened.append(plain)
-            found.append(plain)
+        found = [await self._open(creds) for _ in range(count)]
+        self.opened += found
         return found
+
+    async def _open(self, creds: Path) -> NatsClient:
+        async def on_error(_error: Exception) -> None:
+            pass
+
+        plain = NatsClient()
+        try:
+            await plain.connect(
+                self._mesh.url,
+                user_credentials=str(creds),
+                allow_reconnect=False,
+                error_cb=on_error,
+            )
+        except (OSError, nats.errors.Error):
+            await plain.close()  # ended before it was quite there
+        return plain
 
     async def close(self) -> None:
         for plain in self.opened:

@@ -220,9 +220,9 @@ async def test_what_was_missed_while_the_connection_was_lost_can_be_waited_for(
 
 async def test_what_is_missed_twice_is_waited_for_once(bucket: Keys, keys: KeyTable) -> None:
     new = minter()
-    keys._missed()
     await bucket.publish(new)
-    keys._missed()
+    for _ in range(2):
+        keys._missed()
     assert await keys.caught_up()
     assert verifies(keys, new)
 
