@@ -338,14 +338,15 @@ async def test_what_fell_due_meanwhile_comes_after_the_restore(
         "allow_msg_ttl": True,
     }
     await js.ensure_stream(bus, config)
-    now = dt.datetime.now(dt.UTC)
-    for name, seconds in (("soon", 1), ("later", 3_600)):
-        at = (now + dt.timedelta(seconds=seconds)).isoformat(timespec="seconds")
-        at = at.replace("+00:00", "Z")
-        fields = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": f"due.t1.a.{name}"}
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    due = {"soon": now + dt.timedelta(seconds=4), "later": now + dt.timedelta(hours=1)}
+    for name, at in due.items():
+        told = at.isoformat().replace("+00:00", "Z")
+        fields = {"Nats-Schedule": f"@at {told}", "Nats-Schedule-Target": f"due.t1.a.{name}"}
         await store(bus, f"timer.t1.a.{name}", b"x", headers=fields)
     manifest = await take(bus, tmp_path / "b")
-    await asyncio.sleep(1.5)  # until the first is due
+    assert await find_last(bus, "TIMERS", "timer.t1.a.soon") > 0  # it waits in the backup
+    await asyncio.sleep((due["soon"] - dt.datetime.now(dt.UTC)).total_seconds() + 0.5)
     await restore.restore(target, tmp_path / "b", manifest)
 
     async def came() -> bool:
