@@ -50,11 +50,11 @@ log = structlog.get_logger("tenantry.bus")
 class Link:
     """Keeps one client of nats-py connected.
 
-    `lay` lays subscriptions on each new client before anybody else has it, and those that came
-    meanwhile when it replaces another one; `lost` is told why
-    nothing under way will be answered any more; `denied` is told what (publish, subscription) the
-    credentials do not allow, and to which subject; `idle` returns when nothing is under way that
-    was when it was called.
+    `lay` lays subscriptions on each new client before anybody else has it, and once more, those
+    that came meanwhile, when it has taken another one's place; `lost` is told why nothing under way
+    will be answered any more; `denied` is told what (publish, subscription) the credentials do not
+    allow, and to which subject; `idle` returns when nothing is under way that was when it was
+    called.
     """
 
     def __init__(
@@ -210,15 +210,17 @@ class Link:
                 self._lost = asyncio.Event()
             self._client = client
             self._ready.set()
-            # Who subscribed while it was made did so on the one of before.
-            with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):  # lost: laid again
-                await self._lay(client)
-                await client.flush()
+            try:
+                # Who subscribed while it was made did so on the one of before.
+                with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):  # lost again
+                    await self._lay(client)
+                    await client.flush()
+            finally:
+                if old is not None:
+                    leaving = asyncio.create_task(self._leave(old))
+                    self._leaving.add(leaving)
+                    leaving.add_done_callback(self._leaving.discard)
         log.info("credentials renewed", name=self._name)
-        if old is not None:
-            leaving = asyncio.create_task(self._leave(old))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
 
     async def _leave(self, old: NatsClient) -> None:
         try:
@@ -345,7 +347,8 @@ class Link:
         self._closing = True
         self._ready.set()
         try:
-            await tasks.end(self._watching, self._healing, *self._leaving)
+            await tasks.end(self._watching, self._healing)
+            await tasks.end(*self._leaving)
             await self.flush()
         finally:
             client, self._client = self._client, None

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import psutil
 
 from tenantry.bus import Bucket, Bus, Message
 from tenantry.bus import jetstream as js
@@ -80,6 +83,13 @@ async def stream(bus: Bus, count: int, **options: object) -> str:
     for each in range(count):
         await js.store(bus, f"{name}.{each % 2}", b"x", headers={"number": str(each)})
     return name
+
+
+def open_to(url: str) -> bool:
+    """Whether this process has a connection there."""
+    port = urlsplit(url).port
+    opened = psutil.Process().net_connections()
+    return any(each.raddr.port == port for each in opened if each.raddr)
 
 
 async def until(check: Callable[[], object], *, within: float = 10.0) -> None:

@@ -7,16 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psutil
 import pytest
 
 from tenantry.bus import Bus
 from tenantry.errors import ConnectionFailed, SetupError, Unavailable
 from tenantry.local.server import free_port
 from tenantry.operator import OperatorHome, creds
-from tests.unit.bus.station import Heard, Station, fresh, until
+from tests.unit.bus.station import Heard, Station, fresh, open_to, until
 
 CLOSED = "nats://127.0.0.1:1"
 
@@ -107,13 +105,6 @@ async def test_an_inbox_may_be_chosen(station: Station) -> None:
 
 async def test_two_connections_have_two_inboxes(station: Station) -> None:
     assert (await station.connect()).inbox != (await station.connect()).inbox
-
-
-def open_to(url: str) -> bool:
-    """Whether this process has a connection there."""
-    port = urlsplit(url).port
-    opened = psutil.Process().net_connections()
-    return any(each.raddr.port == port for each in opened if each.raddr)
 
 
 @asynccontextmanager

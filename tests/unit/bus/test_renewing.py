@@ -13,7 +13,7 @@ from tenantry.bus import Bus, Message
 from tenantry.errors import ConnectionFailed
 from tenantry.operator import OperatorHome
 from tests.mesh import root_creds
-from tests.unit.bus.station import Heard, Station, echo, fresh, until
+from tests.unit.bus.station import Heard, Station, echo, fresh, open_to, until
 
 
 @pytest.fixture
@@ -108,6 +108,18 @@ async def test_who_subscribes_meanwhile_is_heard_afterwards(
     await until(lambda: old.is_closed)
     for subject in subjects:
         assert (await renewed.call(subject, b"x")).data == b"x"
+
+
+async def test_a_renewal_that_is_cancelled_leaves_no_socket_open(
+    station: Station, creds: Path
+) -> None:
+    async with await Bus.connect(station.url, creds=creds) as bus:
+        renewing = asyncio.create_task(bus.renew())
+        while not bus.renewals:  # the moment when the new connection has just taken over
+            await asyncio.sleep(0)
+        renewing.cancel()
+        await asyncio.wait({renewing})
+    await until(lambda: not open_to(station.url))
 
 
 async def test_what_is_published_is_heard_once_and_in_order(
