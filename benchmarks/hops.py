@@ -21,7 +21,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from benchmarks.echo import Echo
-from tenantry.context.token import Claims, KeyRing, Minter, Trusted
+from tenantry.context.claims import Claims
+from tenantry.context.token import KeyRing, Minter, Trusted
 from tenantry.wire import headers
 
 KID = "bench"

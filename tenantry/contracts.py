@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from tenantry import messages, subjects
-from tenantry.context.token import Claims
+from tenantry.context.claims import Claims
 from tenantry.runtime.options import Runnable
 from tenantry.service.service import Service
 

@@ -19,7 +19,7 @@ import msgspec
 from tenantry import subjects
 from tenantry.bus import Bucket, Bus, api, store
 from tenantry.bus.scan import scan
-from tenantry.context.token import Claims
+from tenantry.context.claims import Claims
 from tenantry.context.verify_keys import VerifyKeys
 from tenantry.control import Control
 from tenantry.errors import (

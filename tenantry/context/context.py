@@ -17,10 +17,10 @@ import structlog
 
 from tenantry import subjects
 from tenantry.context import schedule
+from tenantry.context.claims import Claims
 from tenantry.context.event import Event
 from tenantry.context.schedule import Moment
 from tenantry.context.state import State
-from tenantry.context.token import Claims
 from tenantry.context.turn import Turn, free
 from tenantry.errors import DeclarationError, Hopeless, TenantryError, from_inside
 from tenantry.subjects import Address

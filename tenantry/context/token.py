@@ -18,6 +18,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from tenantry import subjects
+from tenantry.context.claims import Claims, Header, decode_claims, decode_header
 from tenantry.errors import BadContext, UnknownKey
 
 LIFETIME = 300.0
@@ -37,24 +38,6 @@ _TYPE = "tenantry-context+jwt"
 _MAX = 4096
 _CACHE = 131_072
 _SWEEP = 10.0
-
-
-class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tenant context says. Times are seconds since the epoch."""
-
-    tenant: str
-    plan: str
-    principal: str = msgspec.field(name="sub")
-    roles: tuple[str, ...] = ()
-    cell: str = ""
-    retention: int = 0
-    """How long the journal keeps what is done in this context, seconds; 0 for the stream's own."""
-    weight: int = 1
-    """The tenant's share of a busy worker, relative to the others'."""
-    concurrency: int = 0
-    """How many messages of the tenant one service may run at a time; 0 for no bound of its own."""
-    issued: float = msgspec.field(name="iat")
-    expires: float = msgspec.field(name="exp")
 
 
 class Terms(Protocol):
@@ -99,16 +82,6 @@ def terms(of: Terms | None) -> Minted:
     return {"retention": of.retention, "weight": of.weight, "concurrency": of.concurrency}
 
 
-class _Header(msgspec.Struct, frozen=True):
-    alg: str
-    kid: str
-    typ: str
-
-
-_decode_header = msgspec.json.Decoder(_Header).decode
-_decode_claims = msgspec.json.Decoder(Claims).decode
-
-
 class Minter:
     """Signs contexts with one key; only the router and the control plane have one."""
 
@@ -116,7 +89,7 @@ class Minter:
         self.kid = kid
         self._key = SigningKey(seed)
         self._lifetime = lifetime
-        self._head = _b64(msgspec.json.encode(_Header("EdDSA", kid, _TYPE)))
+        self._head = _b64(msgspec.json.encode(Header("EdDSA", kid, _TYPE)))
 
     @property
     def public_key(self) -> str:
@@ -248,13 +221,13 @@ class KeyRing:
         parts = token.encode("ascii", "replace").split(b".")
         try:
             head, body, signature = parts
-            header = _decode_header(_unb64(head))
+            header = decode_header(_unb64(head))
             if header.alg != "EdDSA" or header.typ != _TYPE:
                 raise BadContext("the tenant context is of another kind")
             if (key := self._keys.get(header.kid)) is None:
                 raise UnknownKey("the tenant context is signed by an unknown key")
             key.verify.verify(head + b"." + body, _unb64(signature))
-            claims = _decode_claims(_unb64(body))
+            claims = decode_claims(_unb64(body))
         except (ValueError, TypeError, RecursionError, BadSignatureError, msgspec.MsgspecError):
             raise BadContext("the tenant context is malformed or forged") from None
         if not subjects.is_tenant(claims.tenant):

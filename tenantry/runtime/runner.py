@@ -16,9 +16,10 @@ from typing import Any
 import structlog
 
 from tenantry import subjects
+from tenantry.context.claims import Claims
 from tenantry.context.context import Context, Mesh, current
 from tenantry.context.platform import PlatformContext
-from tenantry.context.token import Claims, KeyRing
+from tenantry.context.token import KeyRing
 from tenantry.errors import (
     BadContext,
     DeadlineExceeded,

@@ -11,8 +11,8 @@ import structlog
 
 from tenantry import subjects
 from tenantry.bus.jetstream import Delivery
+from tenantry.context.claims import Claims
 from tenantry.context.context import Context
-from tenantry.context.token import Claims
 from tenantry.context.turn import Turn
 from tenantry.errors import HandlerFailed, Rejection, Superseded, UnknownKey
 from tenantry.runtime.runner import Runner

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from tenantry.bus import Bus, store
-from tenantry.context.token import LIFETIME, Claims, KeyRing, Minter
+from tenantry.context.claims import Claims
+from tenantry.context.token import LIFETIME, KeyRing, Minter
 from tenantry.wire import problem
 from tests.isolation.cases import Layer, can, cannot
 from tests.mesh import Mesh, Program, eventually

@@ -7,7 +7,8 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.context.token import LIFETIME, SKEW, Claims, KeyRing, Minter, Trusted
+from tenantry.context.claims import Claims
+from tenantry.context.token import LIFETIME, SKEW, KeyRing, Minter, Trusted
 from tenantry.errors import BadContext
 from tests.isolation.cases import Layer, can, cannot
 from tests.isolation.test_fuzz_names import ids, pairs

@@ -8,7 +8,8 @@ import pytest
 
 from tenantry import errors
 from tenantry.bus import Bus
-from tenantry.context.token import Claims, KeyRing, Trusted
+from tenantry.context.claims import Claims
+from tenantry.context.token import KeyRing, Trusted
 from tenantry.control import Control
 from tests.mesh import Mesh, Program
 

@@ -13,9 +13,10 @@ from tenantry import Context, Service
 from tenantry.bus import Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
+from tenantry.context.claims import Claims
 from tenantry.context.context import Context as Ctx
 from tenantry.context.context import Staged
-from tenantry.context.token import Claims, KeyRing, Minter, Trusted
+from tenantry.context.token import KeyRing, Minter, Trusted
 from tenantry.context.turn import Turn, free
 from tenantry.errors import HandlerFailed, Superseded, TenantUnknown, TooLarge, Unavailable
 from tenantry.messages import Cursor, RenewedContext

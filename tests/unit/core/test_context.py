@@ -15,10 +15,10 @@ from msgspec import Struct
 
 import tenantry
 from tenantry.bus import Bus
+from tenantry.context.claims import Claims
 from tenantry.context.context import Context, ContextClosed
 from tenantry.context.event import Event
 from tenantry.context.state import State
-from tenantry.context.token import Claims
 from tenantry.errors import BadMessage, BadSubject, DeclarationError
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.mesh import WorkerMesh

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from tenantry.context import token as token_module
-from tenantry.context.token import LIFETIME, REMINT, SKEW, Claims, KeyRing, Minter, Trusted
+from tenantry.context.claims import Claims
+from tenantry.context.token import LIFETIME, REMINT, SKEW, KeyRing, Minter, Trusted
 from tenantry.errors import BadContext
 
 NOW = 1_800_000_000.0

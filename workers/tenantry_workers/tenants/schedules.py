@@ -15,7 +15,8 @@ from tenantry import schedules, subjects
 from tenantry.bus import Bus, Message, Table
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
-from tenantry.context.token import Claims, KeyRing, Mints, terms
+from tenantry.context.claims import Claims
+from tenantry.context.token import KeyRing, Mints, terms
 from tenantry.errors import BadContext, BadSubject, JetStreamError, TooLarge, UnknownKey
 from tenantry.messages import Plan, Tenant
 from tenantry.plans import limits_of
