@@ -100,16 +100,16 @@ class Scheduler:
         order = self._order
         while order and self.running < self.limit:
             entry = order[0]
-            tenant = entry[3]
+            tenant = entry.tenant
             if tenant.entry is not entry:
                 heappop(order)
                 continue
             if not self._may(tenant, now):
                 self._unready(tenant)
                 continue
-            fresh = not entry[1]
+            fresh = not entry.again
             key = tenant.key(now, fresh=fresh)
-            if key > entry[0] and looks and len(order) > 1:
+            if key > entry.key and looks and len(order) > 1:
                 looks -= 1
                 self._place(tenant, key, replace=True, fresh=fresh)
                 continue
@@ -144,8 +144,8 @@ class Scheduler:
                 if not tenant.parked:
                     self._make_ready(tenant, now)
             else:
-                fresh = not tenant.entry[1]
-                if (key := tenant.key(now, fresh=fresh)) < tenant.entry[0]:
+                fresh = not tenant.entry.again
+                if (key := tenant.key(now, fresh=fresh)) < tenant.entry.key:
                     self._place(tenant, key, fresh=fresh)
         elif not tenant.running:
             self._rest(tenant)
@@ -311,14 +311,14 @@ class Scheduler:
         if tenant.entry is None:
             self._ready += 1
         self._count += 1
-        tenant.entry = entry = (key, not fresh, self._count, tenant)
+        tenant.entry = entry = Place(key, not fresh, self._count, tenant)
         order = self._order
         if replace:
             heapreplace(order, entry)
             return
         heappush(order, entry)
         if len(order) > 4 * self._ready + 64:  # former places of those that wait
-            order[:] = [each for each in order if each[3].entry is each]
+            order[:] = [each for each in order if each.tenant.entry is each]
             heapify(order)
 
     def _unready(self, tenant: Tenant) -> None:

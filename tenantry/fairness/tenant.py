@@ -9,9 +9,6 @@ from tenantry.fairness.ticket import Ticket
 
 _PACE = 0.1
 
-Place = tuple[float, bool, int, "Tenant"]
-"""In the order of who is next: tag, whether it has waited before, a number."""
-
 
 class Tenant:
     """What one tenant has here."""
@@ -92,6 +89,17 @@ class Tenant:
         gap = now - max(self.served, entered)
         self.pace = self.pace + _PACE * (gap - self.pace) if self.pace else gap
         self.served = now
+
+
+class Place(NamedTuple):
+    """One in the order of who is next; no bare tuple, since compiled code unboxes those."""
+
+    key: float
+    again: bool
+    """Whether the tenant has waited before."""
+    number: int
+    """No two have the same, so that tenants are never compared."""
+    tenant: Tenant
 
 
 class Held(NamedTuple):
