@@ -4,11 +4,13 @@
 #   TESTARGS='-k router --servers containers'   for `make test`
 #   BENCHARGS=...       for `make bench`
 #   CHAOSARGS='--seconds 600 --seed 7'   for `make chaos`
+#   COMPILED=1          demo, test, bench, chaos and build with the hot paths compiled (hatch_build.py)
 #   MUTANTARGS='--list'   for `make mutants`
 #   HOSTILEARGS='--tenants 500 --seconds 60'   for `make hostile`
 
 BIN := .venv/bin
 SETUP := bash .ci/venv
+RUN := $(if $(COMPILED),bash .ci/compiled)
 TEST_IMAGE ?= tenantry-test/nats:local
 
 .DEFAULT_GOAL := help
@@ -23,21 +25,21 @@ setup: ## make .venv with the project and the development tools
 
 demo: ## see the whole mesh at work on this machine, with a real NATS server
 	@$(SETUP) local
-	@$(BIN)/tenantry demo
+	@$(RUN) $(BIN)/tenantry demo
 
 test: ## run all tests with coverage (TESTARGS goes to pytest)
-	@bash .ci/test $(TESTARGS)
+	@COMPILED=$(COMPILED) bash .ci/test $(TESTARGS)
 
 check: ## lint, formatting, types, import layers, whitespace, known vulnerabilities
 	@bash .ci/check
 
 bench: ## measure side by side with bare nats-py and others (BENCHARGS)
 	@$(SETUP) dev
-	@$(BIN)/python -m benchmarks $(BENCHARGS)
+	@$(RUN) $(BIN)/python -m benchmarks $(BENCHARGS)
 
 chaos: ## random faults on a real mesh, judged by an oracle (CHAOSARGS)
 	@$(SETUP) dev
-	@$(BIN)/python -m chaos $(CHAOSARGS)
+	@$(RUN) $(BIN)/python -m chaos $(CHAOSARGS)
 
 mutants: ## wrong changes to the isolation code, each of which a test must notice (MUTANTARGS)
 	@$(SETUP) dev
@@ -52,10 +54,11 @@ contracts: ## write subjects.md and schemas/ anew from the code
 	@$(BIN)/tenantry subjects --write
 	@$(BIN)/tenantry schemas --write
 
-build: ## build the wheel and the source distribution into dist/
+build: ## build the wheel and the source distribution into dist/; COMPILED=1: this platform's wheel too
 	@$(SETUP) dev
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist
+	@$(if $(COMPILED),TENANTRY_COMPILED=1 $(BIN)/python -m build --wheel --outdir dist)
 
 test-image: ## make a container image of the wheel's NATS server, for --servers containers
 	@$(SETUP) local

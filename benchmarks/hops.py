@@ -36,6 +36,14 @@ VARIANTS = {
 }
 
 
+def mint(seed: bytes) -> str:
+    """A context of the tenant `acme`, signed by this seed's key, that outlasts any run."""
+    minter = Minter(KID, seed, lifetime=24 * 3600.0)
+    return minter.mint(
+        "acme", "standard", "program@acme.example", roles=("member",), retention=86_400
+    )
+
+
 def ring(seed: bytes) -> KeyRing:
     """What verifies the contexts that are signed with this seed's key."""
     keys = KeyRing()

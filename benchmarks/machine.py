@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from tenantry import compiled
 from tenantry.local.server import find_nats_server
 
 
@@ -64,6 +65,7 @@ def shape() -> dict[str, Any]:
         "nats_server": server.stdout.split()[-1].removeprefix("v"),
         "nats_py": version("nats-py"),
         "faststream": version("faststream"),
+        "compiled": compiled,
     }
 
 

@@ -2,9 +2,10 @@
 
 One request is under way at a time, on idle cores, so latencies are work and wake-ups, not queues.
 The variants of one bare responder (`benchmarks.hops`) are held against the same without headers,
-a routed request against a bare forwarder and responder. Each difference is the median of the
-differences of many pairs of short blocks, with a bootstrap interval; the A/A controls say how far
-from nothing a difference is that means nothing.
+what the mesh's own client carries (`benchmarks.carry`) against the same without it, a routed
+request against a bare forwarder and responder. Each difference is the median of the differences of
+many pairs of short blocks, with a bootstrap interval; the A/A controls say how far from nothing a
+difference is that means nothing.
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import hops, machine
+from benchmarks import carry, hops, machine
 from benchmarks.client import TRACE, Stream, body
 from benchmarks.mesh import UNLIMITED, Mesh, mesh, nats_server, python
 from benchmarks.pairs import Done, Job
 from benchmarks.stats import bootstrap, spread
-from tenantry.context.token import Minter
 from tenantry.wire import headers
 
 _REQUESTS = 30
 """In a block."""
-_LIFETIME = 24 * 3600.0
 _MICROSECONDS = 1e6
 
-TWO_HOPS = "two hops"
+TWO_HOPS, OWN = "two hops", "own, plain"
 BASES = {
     **dict.fromkeys(("again", "opaque", "unsigned", "signed", "fresh"), "plain"),
+    "own, carried": OWN,
     **dict.fromkeys(("two hops again", "routed"), TWO_HOPS),
 }
 """What each variant is held against."""
 _TEXTS = hops.VARIANTS | {
+    OWN: "a forwarder and a responder on the mesh's own client, no headers",
+    "own, carried": "the first puts a trace and a context there, the second verifies: one hop",
     TWO_HOPS: "a bare forwarder and a responder; the client sends a trace",
     "two hops again": "the same once more: the A/A control",
     "routed": "through the router, to a worker of Tenantry: two hops too",
@@ -60,12 +62,11 @@ class Results:
 async def run(options: argparse.Namespace, console: Console, folder: Path) -> Results:
     """All pairs; the first repetition is a warm-up and not counted."""
     seed = os.urandom(32)
-    token = Minter(hops.KID, seed, lifetime=_LIFETIME).mint(
-        "acme", "standard", "program@acme.example", roles=("member",), retention=86_400
-    )
     async with (
         nats_server(folder) as (url, _),
         python("benchmarks.hops", url, seed.hex()),
+        python("benchmarks.carry", "forward", url, seed.hex()),
+        python("benchmarks.carry", "respond", url, seed.hex()),
         python("benchmarks.peers.bare", "forward", url),
         python("benchmarks.peers.bare", "respond", url),
         mesh(folder, "benchmarks.echo", {"acme": UNLIMITED}) as running,
@@ -74,7 +75,7 @@ async def run(options: argparse.Namespace, console: Console, folder: Path) -> Re
         assert load.stdin is not None
         assert load.stdout is not None
         job = Job(
-            variants=variants(url, running, token),
+            variants=variants(url, running, hops.mint(seed)),
             repetitions=options.pairs,
             requests=_REQUESTS,
         )
@@ -92,6 +93,10 @@ def variants(url: str, running: Mesh, token: str) -> list[Stream]:
     bare = {
         name: ({} if name in {"plain", "again"} else stamped, f"{name}.acme.bench.echo")
         for name in hops.VARIANTS
+    }
+    bare |= {
+        OWN: ({}, f"carry.{carry.PLAIN}.acme.bench.echo"),
+        "own, carried": ({}, f"carry.{carry.CARRIED}.acme.bench.echo"),
     }
     bare |= dict.fromkeys((TWO_HOPS, "two hops again"), (TRACE, "edge.acme.bench.echo"))
     return [
@@ -127,5 +132,5 @@ def report(results: Results, options: argparse.Namespace, console: Console) -> N
     console.print(table)
     console.print(
         f"{options.pairs} pairs of blocks of {_REQUESTS} requests, in random order; differences of "
-        "the blocks' medians to `plain`, and from `two hops` on to that; bootstrap of their median"
+        "the blocks' medians to `plain`, `own, plain` and `two hops`; bootstrap of their median"
     )

@@ -7,7 +7,7 @@ What authors of services and of programs at the edge import:
 
 from importlib.metadata import PackageNotFoundError, version
 
-from tenantry import errors
+from tenantry import errors, subjects
 from tenantry.client import Client
 from tenantry.context.context import Context, current
 from tenantry.context.event import Event
@@ -23,6 +23,9 @@ try:
 except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.0.0"
 
+compiled = not (subjects.__file__ or "").endswith(".py")
+"""Whether this is the wheel whose hot paths are compiled (decision 27)."""
+
 __all__ = [
     "Client",
     "Context",
@@ -35,6 +38,7 @@ __all__ = [
     "TenantryError",
     "Worker",
     "__version__",
+    "compiled",
     "current",
     "errors",
 ]

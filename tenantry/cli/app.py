@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclopts import App, Group, Parameter
 
-from tenantry import __version__
+from tenantry import __version__, compiled
 from tenantry.cli import (
     audit,
     backup,
@@ -49,7 +49,7 @@ def _shown(default: Any) -> str | None:
 app = App(
     name="tenantry",
     help="A multi-tenant, event-driven mesh of Python workers on NATS.",
-    version=__version__,
+    version=f"{__version__} (compiled)" if compiled else __version__,
     help_format="plaintext",
     default_parameter=Parameter(negative_iterable=(), show_default=_shown),
     help_epilogue=examples(
