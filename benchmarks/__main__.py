@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -112,6 +113,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, print tables, and save the figures where asked to."""
     options = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it has started, too
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
     machine.pin_self()
     saved: dict[str, Any] = {

@@ -2,9 +2,9 @@
 
 python -m benchmarks.carry forward|respond URL SEED
 
-`plain` goes on as it came. In `carried` the forwarder puts a trace and a signed context into the
-headers, as a router does, and the responder reads both and verifies the context, as a worker does:
-what is between the two is propagation and validation, and nothing else of the mesh.
+`plain` goes on as it came. In `context` the forwarder puts a signed context into the headers, as a
+router does, and the responder verifies it, as a worker does; in `traced` both do so with a trace,
+too. What is between them is propagation and validation, and nothing else of the mesh.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 
 import msgspec
 import uvloop
@@ -22,7 +23,7 @@ from tenantry.bus import Bus, Message
 from tenantry.context.token import KeyRing
 from tenantry.wire import headers, trace
 
-PLAIN, CARRIED = "plain", "carried"
+VARIANTS = ("plain", "context", "traced")
 
 
 async def forward(bus: Bus, seed: bytes) -> None:
@@ -32,13 +33,16 @@ async def forward(bus: Bus, seed: bytes) -> None:
     def plain(message: Message) -> None:
         bus.post(_further(message), message.data, reply=message.reply)
 
-    def carried(message: Message) -> None:
+    def context(message: Message) -> None:
+        fields = {headers.CONTEXT: token}
+        bus.post(_further(message), message.data, reply=message.reply, headers=fields)
+
+    def traced(message: Message) -> None:
         fields = {headers.CONTEXT: token}
         trace.new().inject(fields)
         bus.post(_further(message), message.data, reply=message.reply, headers=fields)
 
-    await bus.listen(f"carry.{PLAIN}.*.bench.echo", plain)
-    await bus.listen(f"carry.{CARRIED}.*.bench.echo", carried)
+    await _listen(bus, "carry", plain, context, traced)
 
 
 async def respond(bus: Bus, keys: KeyRing) -> None:
@@ -48,16 +52,22 @@ async def respond(bus: Bus, keys: KeyRing) -> None:
     def plain(message: Message) -> None:
         bus.post(message.reply, msgspec.json.encode(decode(message.data)))
 
-    def carried(message: Message) -> None:
-        fields = message.headers or {}
+    def context(message: Message) -> None:
         tenant = message.subject.split(".", 3)[2]
-        keys.verify(fields.get(headers.CONTEXT), tenant, time.time())
-        if trace.extract(fields) is None:
-            raise RuntimeError("the trace is lost")
+        keys.verify((message.headers or {}).get(headers.CONTEXT), tenant, time.time())
         plain(message)
 
-    await bus.listen(f"onward.{PLAIN}.*.bench.echo", plain)
-    await bus.listen(f"onward.{CARRIED}.*.bench.echo", carried)
+    def traced(message: Message) -> None:
+        if trace.extract(message.headers) is None:
+            raise RuntimeError("the trace is lost")
+        context(message)
+
+    await _listen(bus, "onward", plain, context, traced)
+
+
+async def _listen(bus: Bus, first: str, *listeners: Callable[[Message], None]) -> None:
+    for name, listener in zip(VARIANTS, listeners, strict=True):
+        await bus.listen(f"{first}.{name}.*.bench.echo", listener)
 
 
 def _further(message: Message) -> str:

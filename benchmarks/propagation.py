@@ -31,16 +31,18 @@ _REQUESTS = 30
 """In a block."""
 _MICROSECONDS = 1e6
 
-TWO_HOPS, OWN = "two hops", "own, plain"
+TWO_HOPS, OWN = "two hops", "own plain"
 BASES = {
     **dict.fromkeys(("again", "opaque", "unsigned", "signed", "fresh"), "plain"),
-    "own, carried": OWN,
+    **dict.fromkeys(("own again", "own context", "own traced"), OWN),
     **dict.fromkeys(("two hops again", "routed"), TWO_HOPS),
 }
 """What each variant is held against."""
 _TEXTS = hops.VARIANTS | {
     OWN: "a forwarder and a responder on the mesh's own client, no headers",
-    "own, carried": "the first puts a trace and a context there, the second verifies: one hop",
+    "own again": "the same once more: the A/A control",
+    "own context": "the first puts a signed context there, the second verifies it: one hop",
+    "own traced": "with a trace, too",
     TWO_HOPS: "a bare forwarder and a responder; the client sends a trace",
     "two hops again": "the same once more: the A/A control",
     "routed": "through the router, to a worker of Tenantry: two hops too",
@@ -94,10 +96,8 @@ def variants(url: str, running: Mesh, token: str) -> list[Stream]:
         name: ({} if name in {"plain", "again"} else stamped, f"{name}.acme.bench.echo")
         for name in hops.VARIANTS
     }
-    bare |= {
-        OWN: ({}, f"carry.{carry.PLAIN}.acme.bench.echo"),
-        "own, carried": ({}, f"carry.{carry.CARRIED}.acme.bench.echo"),
-    }
+    bare |= {f"own {name}": ({}, f"carry.{name}.acme.bench.echo") for name in carry.VARIANTS}
+    bare["own again"] = bare[OWN]
     bare |= dict.fromkeys((TWO_HOPS, "two hops again"), (TRACE, "edge.acme.bench.echo"))
     return [
         *(
@@ -132,5 +132,5 @@ def report(results: Results, options: argparse.Namespace, console: Console) -> N
     console.print(table)
     console.print(
         f"{options.pairs} pairs of blocks of {_REQUESTS} requests, in random order; differences of "
-        "the blocks' medians to `plain`, `own, plain` and `two hops`; bootstrap of their median"
+        "the blocks' medians to `plain`, `own plain` and `two hops`; bootstrap of their median"
     )

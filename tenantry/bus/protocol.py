@@ -12,7 +12,6 @@ blanks, too, reads a part of somebody's subject as the number of a subscription.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 
 import nats.errors
@@ -28,7 +27,6 @@ _MAX_LINE = 4096
 _SIZES = 24
 """What is left of them for the sizes."""
 
-_BAD_LETTER = re.compile(r"[ \t\r\n]").search
 _NEWLINES = str.maketrans({"\r": " ", "\n": " "})
 
 
@@ -85,9 +83,10 @@ def publication(
     `most` bytes with the headers: nats-py counts the body alone, and the server hangs up on the
     rest, as on a subject that is too long. Nothing in a subject or header can end its line.
     """
-    if not subject or _BAD_LETTER(subject) or (reply and _BAD_LETTER(reply)):
+    line = f"{subject} {reply} " if reply else f"{subject} "
+    if not subject or " " in subject or " " in reply or _ends_line(line) or "\t" in line:
         raise nats.errors.BadSubjectError
-    to = (f"{subject} {reply} " if reply else f"{subject} ").encode()
+    to = line.encode()
     if len(to) > _MAX_LINE - _SIZES:
         raise nats.errors.BadSubjectError
     if not headers:
@@ -107,11 +106,13 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     for name, value in headers.items():
         if _known(name):
             lines.append(f"{name}: {value}")
-    text = "\r\n".join(lines)
-    breaks = len(lines) - 1
-    if text.count("\n") != breaks or text.count("\r") != breaks:
+    if _ends_line("".join(headers.values())):
         return header_block({name: value.translate(_NEWLINES) for name, value in headers.items()})
-    return text.encode() + b"\r\n\r\n"
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def _ends_line(text: str) -> bool:
+    return "\n" in text or "\r" in text
 
 
 @functools.lru_cache(maxsize=1024)

@@ -50,6 +50,11 @@ KIND_CLIENT = SpanKind.CLIENT
 KIND_SERVER = SpanKind.SERVER
 
 
+def _hex_id() -> str:
+    # Not an f-string: it takes half as long again, and compiled three times as long.
+    return "%016x" % (_ids.getrandbits(64) or 1)
+
+
 class Trace(NamedTuple):
     """One hop of a trace: 32 and 16 hex digits, flags, vendor state."""
 
@@ -60,7 +65,7 @@ class Trace(NamedTuple):
 
     def child(self) -> Trace:
         """The next hop: same trace, new span."""
-        return Trace(self.trace_id, f"{_ids.getrandbits(64) or 1:016x}", self.flags, self.state)
+        return Trace(self.trace_id, _hex_id(), self.flags, self.state)
 
     def inject(self, headers: MutableMapping[str, str]) -> None:
         """Write `traceparent` and, where there is one, `tracestate`."""
@@ -71,7 +76,7 @@ class Trace(NamedTuple):
 
 def new() -> Trace:
     """Start a trace."""
-    return Trace(f"{_ids.getrandbits(128) or 1:032x}", f"{_ids.getrandbits(64) or 1:016x}")
+    return Trace("%032x" % (_ids.getrandbits(128) or 1), _hex_id())
 
 
 def extract(headers: Mapping[str, str] | None) -> Trace | None:
