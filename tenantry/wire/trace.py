@@ -11,7 +11,6 @@ import random
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
 
 from opentelemetry import trace as otel
 from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
@@ -55,13 +54,32 @@ def _hex_id() -> str:
     return "%016x" % (_ids.getrandbits(64) or 1)
 
 
-class Trace(NamedTuple):
-    """One hop of a trace: 32 and 16 hex digits, flags, vendor state."""
+class Trace:
+    """One hop of a trace: 32 and 16 hex digits, flags, vendor state.
 
-    trace_id: str
-    span_id: str
-    flags: str = "01"
-    state: str = ""
+    Made four times for a request: a NamedTuple takes a third longer to make; compiled, it and a
+    dataclass take twice as long.
+    """
+
+    __slots__ = ("flags", "span_id", "state", "trace_id")
+
+    def __init__(self, trace_id: str, span_id: str, flags: str = "01", state: str = "") -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+        self.state = state
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trace) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"Trace{self._fields()}"
+
+    def _fields(self) -> tuple[str, str, str, str]:
+        return self.trace_id, self.span_id, self.flags, self.state
 
     def child(self) -> Trace:
         """The next hop: same trace, new span."""

@@ -203,7 +203,7 @@ def test_with_an_sdk_what_is_passed_on_is_the_exported_span(spans: InMemorySpanE
 
 
 def test_with_an_sdk_the_state_is_passed_on(spans: InMemorySpanExporter) -> None:
-    with trace.span("x", trace.KIND_SERVER, PARENT._replace(state="a=1,b=2"), {}) as span:
+    with trace.span("x", trace.KIND_SERVER, Trace(ID, SPAN, state="a=1,b=2"), {}) as span:
         assert span.trace.state == "a=1,b=2"
 
 
@@ -227,7 +227,7 @@ def test_with_an_sdk_spans_nest_by_their_own_ids(spans: InMemorySpanExporter) ->
 def test_with_an_sdk_a_parent_that_is_not_sampled_is_respected(
     spans: InMemorySpanExporter,
 ) -> None:
-    with trace.span("x", trace.KIND_SERVER, PARENT._replace(flags="00"), {}) as span:
+    with trace.span("x", trace.KIND_SERVER, Trace(ID, SPAN, "00"), {}) as span:
         assert span.trace.flags == "00"
     assert not spans.get_finished_spans()
 
@@ -271,3 +271,16 @@ def test_with_an_sdk_switched_off_the_ids_are_still_well_formed(
     found = trace.extract(headers)
     assert found is not None
     assert parent is None or found.trace_id == ID
+
+
+def test_traces_differ_where_one_field_does() -> None:
+    others = [Trace("1" * 32, SPAN), Trace(ID, "1" * 16), Trace(ID, SPAN, "00"), PARENT.child()]
+    assert [other == PARENT for other in others] == [False] * 4
+
+
+def test_a_trace_is_nothing_else() -> None:
+    assert PARENT != (ID, SPAN, "01", "")
+
+
+def test_a_trace_shows_its_fields() -> None:
+    assert repr(PARENT) == f"Trace('{ID}', '{SPAN}', '01', '')"
