@@ -1,7 +1,4 @@
-"""What the signed tenant context says, and how it is read and written.
-
-Apart from what signs and verifies it, which is compiled in the compiled wheel: a Struct can't be.
-"""
+"""What the signed tenant context says, and how it is read and written."""
 
 from __future__ import annotations
 
