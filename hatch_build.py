@@ -25,7 +25,9 @@ class CompiledHook(BuildHookInterface[Any]):
         """The compiler, and the packages whose types it has to know."""
         if not self._wanted():
             return []
-        return ["mypy[mypyc]>=1.18", "setuptools>=77", *self.metadata.core.dependencies]
+        core = self.metadata.core
+        named = [*core.dependencies, *core.optional_dependencies["redis"]]
+        return ["mypy[mypyc]>=1.18", "setuptools>=77", *named]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile; but not for an editable installation, whose sources are to be edited."""
