@@ -124,11 +124,11 @@ async def test_nats_pys_own_types_read_the_answers(control: Bus) -> None:
 
 
 async def test_a_service_that_has_stopped_answers_no_more(mesh: Mesh, control: Bus) -> None:
-    running = mesh.start(mesh.worker(services.counting("leaving")))
-    assert (await one(control, "$SRV.PING.leaving"))["name"] == "leaving"
+    running = mesh.start(mesh.worker(services.counting("departing")))
+    assert (await one(control, "$SRV.PING.departing"))["name"] == "departing"
     await running.stop()
     with pytest.raises(errors.Unavailable):
-        await one(control, "$SRV.PING.leaving")
+        await one(control, "$SRV.PING.departing")
 
 
 async def _stats(bus: Bus, action: str) -> dict[str, Any]:
