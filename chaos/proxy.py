@@ -1,4 +1,4 @@
-"""A TCP proxy between one worker and nats-server, to pause or cut its network."""
+"""A TCP proxy between one worker and nats-server, to pause, delay or cut its network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Listens on a free port of its own; forwards to `port` on loopback."""
+    """Listens on a free port of its own; forwards to `port` on loopback, `latency` seconds late."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, latency: float = 0.0) -> None:
         self._target = port
+        self._latency = latency
         self._flows = asyncio.Event()
         self._flows.set()
         self._is_cut = False
@@ -95,6 +96,7 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
+                await asyncio.sleep(self._latency)
                 await self._flows.wait()
                 writer.write(data)
                 await writer.drain()

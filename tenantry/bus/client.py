@@ -43,6 +43,8 @@ class NatsClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self.inbox = ""
+        """The prefix of what answers come to on this connection, and on no other."""
         self._inline: dict[int, Callable[[Message], None]] = {}
         self._splitter = Splitter(self._deliver, lambda _: None)
         self._feeding = False

@@ -50,7 +50,7 @@ class Bus:
         *,
         creds: str | Path | None = None,
         name: str = "tenantry",
-        inbox: str = "_INBOX",
+        inbox: str | None = None,
         patience: float = 30.0,
     ) -> None:
         self.name = name
@@ -67,9 +67,8 @@ class Bus:
             denied=self._calls.denied,
             idle=self._calls.idle,
         )
-        self._own_inbox = ""
-        """The prefix that the credentials allow, where it is to follow them."""
-        self.inbox = f"{inbox}.{secrets.token_hex(8)}"
+        self._prefix = inbox
+        """Of all inboxes; without, it is what the credentials allow."""
 
     # --- connection ----------------------------------------------------------------------------
 
@@ -90,10 +89,9 @@ class Bus:
         """
         urls = [servers] if isinstance(servers, str) else list(servers)
         urls = [url.strip() for entry in urls for url in entry.split(",") if url.strip()]
-        own = _inbox_of(Path(creds)) if creds and inbox is None else ""
-        prefix = own or inbox or "_INBOX"
-        bus = cls(urls, creds=creds, name=name, inbox=prefix, patience=patience)
-        bus._own_inbox = own
+        if creds:
+            _inbox_of(Path(creds))  # says best what is wrong with them
+        bus = cls(urls, creds=creds, name=name, inbox=inbox, patience=patience)
         try:
             await bus._link.connect()
             await bus.listen(f"{bus.inbox}.*", bus._calls.answered)
@@ -108,6 +106,11 @@ class Bus:
         Returns a function that ends this.
         """
         return self._link.on_reconnect(listener)
+
+    @property
+    def inbox(self) -> str:
+        """The prefix of what answers come to: of the connection of now, another after the next."""
+        return self._link.inbox
 
     @property
     def connected(self) -> bool:
@@ -254,7 +257,7 @@ class Bus:
         token = self._calls.add(subject, settle)
         future.add_done_callback(lambda _: self._calls.drop(token))
         try:
-            await self.publish(subject, payload, headers=headers, reply=f"{self.inbox}.{token}")
+            await self._ask(subject, payload, token, headers)
         except BaseException:
             future.cancel()
             raise
@@ -308,7 +311,7 @@ class Bus:
         token = self._calls.add(subject, settle)
         try:
             async with asyncio.timeout(timeout):
-                await self.publish(subject, payload, reply=f"{self.inbox}.{token}")
+                await self._ask(subject, payload, token)
                 await done
         except TimeoutError:
             raise DeadlineExceeded(f"no end of {subject} within {timeout:g} s") from None
@@ -330,11 +333,20 @@ class Bus:
 
         token = self._calls.add(subject, collect)
         try:
-            await self.publish(subject, payload, reply=f"{self.inbox}.{token}")
+            await self._ask(subject, payload, token)
             await asyncio.sleep(wait)
         finally:
             self._calls.drop(token)
         return answers
+
+    async def _ask(
+        self, subject: str, payload: bytes, token: str, headers: dict[str, str] | None = None
+    ) -> None:
+        """Publish a call, to be answered on the connection that it goes out on."""
+        client = self._link.alive() or await self._link.wait()
+        self._send(client, subject, payload, headers, f"{client.inbox}.{token}")
+        if client.choked:
+            await client.taken()
 
     async def subscribe(self, subject: str, callback: Callback, *, queue: str = "") -> Subscription:
         """Subscribe; when this returns, the server knows.
@@ -387,12 +399,13 @@ class Bus:
         await self._link.renew()
 
     async def _lay(self, client: NatsClient) -> None:
-        """Lay what is not laid on this client; before it is in use, with an inbox of its own."""
-        if self._own_inbox and self.creds is not None and self._link.alive() is not client:
-            own = _inbox_of(self.creds)
-            if own != self._own_inbox or self._link.connected:
-                # An inbox on two connections at once would have all its messages twice.
-                self._own_inbox, self.inbox = own, f"{own}.{secrets.token_hex(8)}"
+        """Lay what is not laid on this client, which has an inbox of its own.
+
+        On two connections at once all that comes to it would come twice.
+        """
+        if not client.inbox:
+            prefix = self._prefix or (_inbox_of(self.creds) if self.creds else "_INBOX")
+            client.inbox = f"{prefix}.{secrets.token_hex(8)}"
         for subscription in list(self._subscriptions):
             await subscription.lay(client)
 

@@ -78,6 +78,8 @@ class Link:
         self._tell_lost = lost
         self._tell_denied = denied
         self._client: NatsClient | None = None
+        self.inbox = ""
+        """That of the client, or of the latest one."""
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
         self._closing = False
@@ -159,11 +161,16 @@ class Link:
         async with self._connecting:
             if self._client is not None:
                 return
-            self._client = await self._round(self.renewals)
-            self._lost = asyncio.Event()
-            self._ready.set()
+            self._take(await self._round(self.renewals))
         if self._creds and self._watching is None:
             self._watching = asyncio.create_task(self._watch_credentials())
+
+    def _take(self, client: NatsClient) -> None:
+        """From now on this client is the one; not before, as nobody hears its inbox yet."""
+        if self._client is None:
+            self._lost = asyncio.Event()
+        self._client, self.inbox = client, client.inbox
+        self._ready.set()
 
     async def _round(self, number: int) -> NatsClient:
         failures = []
@@ -206,10 +213,7 @@ class Link:
                 await client.close()  # cancelled on the way: nobody else would
                 raise
             self.renewals += 1
-            if self._client is None:  # lost meanwhile
-                self._lost = asyncio.Event()
-            self._client = client
-            self._ready.set()
+            self._take(client)
             try:
                 # Who subscribed while it was made did so on the one of before.
                 with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):  # lost again

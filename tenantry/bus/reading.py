@@ -15,6 +15,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from tenantry.bus.client import INBOXES
 from tenantry.bus.connection import Bus, Message
 from tenantry.bus.jetstream import STREAM_NOT_FOUND, Delivery, StoredMessage, api
 from tenantry.errors import DeadlineExceeded, JetStreamError, Rejection, Unavailable
@@ -177,7 +178,7 @@ class _Reader:
         return False
 
     def _take(self, message: Message) -> None:
-        if message.subject == self._reply and "Status" in (message.headers or {}):
+        if message.subject.startswith(INBOXES) and "Status" in (message.headers or {}):
             self._on_status(message.headers or {})
         else:
             self._expected -= 1

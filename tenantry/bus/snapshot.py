@@ -48,11 +48,11 @@ class Snapshot:
         Raises :class:`JetStreamError` where there is no such stream.
         """
         taken = cls(bus, stream, write)
-        inbox = f"{bus.inbox}.snapshot.{stream}"
         taken._forget = bus.on_reconnect(taken._lost)
         try:
-            taken._subscription = await bus.subscribe(inbox, taken._receive)
-            ask = {"deliver_subject": inbox, "chunk_size": CHUNK}
+            inbox = await bus.subscribe(f"{bus.inbox}.snapshot.{stream}", taken._receive)
+            taken._subscription = inbox
+            ask = {"deliver_subject": inbox.subject, "chunk_size": CHUNK}
             answer = await api(bus, f"STREAM.SNAPSHOT.{stream}", ask, timeout=_SILENCE)
         except BaseException:
             await taken.stop()

@@ -21,7 +21,10 @@ log = structlog.get_logger("tenantry.bus")
 class Owner(Protocol):
     """What a subscription needs of the bus that lays it."""
 
-    inbox: str
+    @property
+    def inbox(self) -> str:
+        """The prefix of what answers come to, on the connection of now."""
+        ...
 
     def forget(self, subscription: Subscription) -> None:
         """Do not lay it again."""
@@ -52,9 +55,8 @@ class Subscription:
         self._bus = bus
         self._callback = callback
         self._listener = listener
-        self._laid: NatsSubscription | None = None
-        self._client: NatsClient | None = None
-        """Where it is laid, or is being laid."""
+        self._laid: dict[NatsClient, NatsSubscription | None] = {}
+        """Where it is laid, None where it is being laid: on two while credentials are renewed."""
         self._stopped = False
 
     @property
@@ -64,17 +66,19 @@ class Subscription:
 
     async def lay(self, client: NatsClient) -> None:
         """Subscribe on this client, unless it is laid there or was stopped meanwhile."""
-        if self._stopped or self._client is client:
+        if self._stopped or client in self._laid:
             return
-        self._client = client
+        self._laid = {other: laid for other, laid in self._laid.items() if not other.is_closed}
+        self._laid[client] = None
+        subject = f"{client.inbox}{self._subject}" if self._of_inbox else self._subject
         if self._listener is not None:
-            laid = await client.listen(self.subject, self.queue, self._heard)
+            laid = await client.listen(subject, self.queue, self._heard)
         else:
-            laid = await client.subscribe(self.subject, queue=self.queue, cb=self._guarded)  # type: ignore[arg-type]
+            laid = await client.subscribe(subject, queue=self.queue, cb=self._guarded)  # type: ignore[arg-type]
         if self._stopped:
             await laid.unsubscribe()
-        elif self._client is client:  # else the connection was renewed meanwhile
-            self._laid = laid
+        else:
+            self._laid[client] = laid
 
     def _heard(self, message: Message) -> None:
         """What a listener raises must not end the reading of everybody else's messages."""
@@ -99,6 +103,7 @@ class Subscription:
         """Receive no more, but first handle what has already come."""
         self._stopped = True
         self._bus.forget(self)
-        laid, self._laid = self._laid, None
-        if laid is not None:
-            await self._bus.unless_lost(laid.drain())  # type: ignore[no-untyped-call]
+        laid, self._laid = self._laid, {}
+        for subscription in laid.values():
+            if subscription is not None:
+                await self._bus.unless_lost(subscription.drain())  # type: ignore[no-untyped-call]

@@ -81,8 +81,9 @@ async def test_a_callback_that_is_far_behind_misses_messages(bus: Bus) -> None:
         got.append(message.data)
 
     subscription = await bus.subscribe(subject, slow)
-    assert subscription._laid is not None
-    subscription._laid._pending_bytes_limit = 25
+    (laid,) = subscription._laid.values()
+    assert laid is not None
+    laid._pending_bytes_limit = 25
     for number in range(5):
         await bus.publish(subject, b"%010d" % number)
     await bus.flush()

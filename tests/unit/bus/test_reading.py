@@ -64,6 +64,20 @@ async def test_it_goes_on_when_its_consumer_is_gone(
     assert got == list(range(100))
 
 
+async def test_it_goes_on_over_other_credentials(
+    bus: Bus, quick: Callable[[str, float], None]
+) -> None:
+    quick("reading._PAUSE", 0.01)
+    quick("reading._BYTES", 1000)
+    name = await stream(bus, 100)
+    got = []
+    async for each in read(bus, name, f"{name}.>"):
+        got.append(int(each.headers["number"]))
+        if len(got) % 20 == 0:
+            await bus.renew()
+    assert got == list(range(100))
+
+
 async def test_a_stream_that_is_not_there(bus: Bus) -> None:
     with pytest.raises(JetStreamError, match="not found"):
         await numbers(bus, "nowhere")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos.proxy import Proxy
 from tenantry.bus import Bus, Message
-from tenantry.errors import ConnectionFailed
+from tenantry.errors import ConnectionFailed, Unavailable
 from tenantry.operator import OperatorHome
 from tests.mesh import root_creds
 from tests.unit.bus.station import Heard, Station, echo, fresh, open_to, until
@@ -67,6 +68,17 @@ async def test_what_is_under_way_is_answered(station: Station, creds: Path, rene
     assert (await call).data == b"late"
 
 
+async def test_what_is_asked_meanwhile_is_answered(station: Station, renewed: Bus) -> None:
+    far = await Proxy(int(station.url.rpartition(":")[2]), latency=0.01).start()
+    renewed._link._servers = [f"nats://127.0.0.1:{far.port}"]
+    renewing = asyncio.create_task(renewed.renew())
+    while not renewing.done():
+        await renewed.call("$JS.API.INFO", timeout=2.0)
+    await renewing
+    await renewed.close()
+    await far.close()
+
+
 async def test_a_queue_group_of_one_misses_nothing(
     station: Station, creds: Path, renewed: Bus
 ) -> None:
@@ -120,6 +132,22 @@ async def test_a_renewal_that_is_cancelled_leaves_no_socket_open(
         renewing.cancel()
         await asyncio.wait({renewing})
     await until(lambda: not open_to(station.url))
+
+
+async def test_what_is_stopped_after_a_renewal_that_was_cancelled_hears_nothing(
+    renewed: Bus,
+) -> None:
+    subject, heard = fresh(), Heard()
+    subscription = await renewed.subscribe(subject, heard)
+    renewing = asyncio.create_task(renewed.renew())
+    while len(subscription._laid) < 2:  # on the new connection, too
+        await asyncio.sleep(0)
+    renewing.cancel()
+    await asyncio.wait({renewing})
+    assert not renewed.renewals
+    await subscription.stop()
+    with pytest.raises(Unavailable, match="nobody serves"):
+        await renewed.call(subject)
 
 
 async def test_what_is_published_is_heard_once_and_in_order(
