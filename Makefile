@@ -10,6 +10,7 @@
 
 BIN := .venv/bin
 SETUP := bash .ci/venv
+override COMPILED := $(filter-out 0,$(COMPILED))
 RUN := $(if $(COMPILED),bash .ci/compiled)
 TEST_IMAGE ?= tenantry-test/nats:local
 

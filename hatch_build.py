@@ -51,11 +51,13 @@ class CompiledHook(BuildHookInterface[Any]):
 def compile_modules(sources: list[str], folder: Path) -> Path:
     """Translate `sources`, paths from the current directory; returns where the extensions are.
 
-    They share one library, so that they call each other directly.
+    They share one library, so that they call each other directly. Raises :class:`SystemExit` with
+    what to do where there is no C compiler.
     """
     from mypyc.build import mypycify
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
+    from setuptools.errors import CompileError
 
     extensions = mypycify(
         ["--cache-dir", os.devnull, *sources],
@@ -66,5 +68,12 @@ def compile_modules(sources: list[str], folder: Path) -> Path:
     command.build_lib = str(folder / "lib")
     command.build_temp = str(folder / "o")
     command.ensure_finalized()
-    command.run()
+    try:
+        command.run()
+    except CompileError as error:
+        raise SystemExit(
+            f"the hot paths can't be compiled: {error}\n"
+            "A compiled wheel needs a C compiler and Python's headers (on Debian: gcc python3-dev);"
+            " without TENANTRY_COMPILED=1 the wheel is pure and needs neither."
+        ) from None
     return folder / "lib"

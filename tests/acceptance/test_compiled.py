@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.acceptance.outside import run
 
 ROOT = Path(__file__).parents[2]
 SUITES = (
@@ -32,17 +33,7 @@ pytestmark = [
 
 def compiled(*command: str) -> str:
     """What a command prints with the compiled modules."""
-    done = subprocess.run(
-        ["bash", ".ci/compiled", sys.executable, *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout
+    return run("bash", ".ci/compiled", sys.executable, *command, cwd=ROOT)
 
 
 def modules() -> list[str]:

