@@ -28,6 +28,11 @@ _RECHECK = 15.0
 log = structlog.get_logger("tenantry.bus")
 
 
+def is_marker(headers: Mapping[str, str]) -> bool:
+    """Whether a message of a bucket is only what a deleted key leaves."""
+    return _OPERATION in headers
+
+
 class Entry(NamedTuple, Generic[T]):
     """A value and the revision it has."""
 
@@ -45,7 +50,7 @@ class Record(NamedTuple):
     @property
     def deleted(self) -> bool:
         """Whether it is only a marker."""
-        return _OPERATION in self.headers
+        return is_marker(self.headers)
 
 
 class Changed(NamedTuple, Generic[T]):
@@ -227,7 +232,12 @@ class Table(Generic[T]):
             await self.reach(last, timeout=timeout)
 
     def wrote(self, key: str, value: T | None, revision: int) -> None:
-        """Take over what we have written ourselves, before the watch tells of it."""
+        """Take over what we have written ourselves, before the watch tells of it.
+
+        Where it has told already, by now it may have told of something newer.
+        """
+        if revision <= self.revision and self._seen is None:
+            return
         self._own[key] = revision
         if value is None:
             self.rows.pop(key, None)
@@ -298,7 +308,7 @@ class Table(Generic[T]):
         if own > delivery.seq:
             if self._seen is not None:
                 self._seen.add(key)  # older than what we know: ours is still to come
-        elif message.headers and _OPERATION in message.headers:
+        elif is_marker(message.headers or {}):
             self._drop(key)
         else:
             self._take(key, message.data)

@@ -10,11 +10,13 @@ import msgspec
 from tenantry import subjects, volumes
 from tenantry.bus import Bucket, Bus, api
 from tenantry.bus import jetstream as js
-from tenantry.bus.scan import find_last
+from tenantry.bus.kv import is_marker
+from tenantry.bus.scan import find_last, scan
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
 from tenantry.messages import Tenant, Volume
 from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
 
+_WATCHED = ("KV_replays", "KV_cursors")
 _ROUNDS = 5
 _PAUSE = 0.3
 
@@ -38,7 +40,7 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
-    """Stream, what it holds, and the filter for one tenant. Cursors last: lanes heed them."""
+    """Stream, what it holds, and the filter for one tenant. Rows last: lanes heed them."""
     return (
         (TIMERS, "timers", f"timer.{tenant}.>"),
         (TIMERS, "timers that are due", f"due.{tenant}.>"),
@@ -79,13 +81,12 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
             if stream in missing:
                 continue
             try:
-                answer = await api(bus, f"STREAM.PURGE.{stream}", {"filter": only}, timeout=120)
+                purge = _end_rows if stream in _WATCHED else _purge
+                erased[place] += await purge(bus, stream, only)
             except JetStreamError as error:
                 if error.err_code != js.STREAM_NOT_FOUND:
                     raise
                 missing.add(stream)  # this mesh has none, so it holds nothing
-            else:
-                erased[place] += int(answer["purged"])
         await asyncio.sleep(_PAUSE)
         if not [p for p in erased if p[0] not in missing and await find_last(bus, p[0], p[2])]:
             await _count_anew(bus, tenant)
@@ -97,6 +98,31 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
     raise Unavailable(
         f"messages of {tenant} still come", hint="stop what sends them, and erase it again"
     )
+
+
+async def _purge(bus: Bus, stream: str, only: str, **bound: int) -> int:
+    answer = await api(bus, f"STREAM.PURGE.{stream}", {"filter": only, **bound}, timeout=120)
+    return int(answer["purged"])
+
+
+async def _end_rows(bus: Bus, stream: str, only: str) -> int:
+    """Purge rows that workers have in memory: a marker tells them so, a purge would not."""
+    if not await find_last(bus, stream, only):
+        return 0
+    found = [row async for row in scan(bus, stream, only)]
+    bucket = Bucket(bus, stream.removeprefix("KV_"), msgspec.Raw)
+    ends, marked = dict[str, int](), False
+    for subject, row in {row.subject: row for row in found}.items():
+        ends[subject] = row.seq
+        if not is_marker(row.headers):
+            ends[subject] = await bucket.delete(subject.removeprefix(f"$KV.{bucket.name}."))
+            marked = True
+    if marked:
+        await asyncio.sleep(_PAUSE)
+    for subject, end in ends.items():
+        # Not what was written after the marker: the next round tells of its end, too.
+        await _purge(bus, stream, subject, seq=end + 1)
+    return len(found)
 
 
 async def _count_anew(bus: Bus, tenant: str) -> None:

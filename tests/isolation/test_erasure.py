@@ -9,14 +9,16 @@ from collections import Counter
 
 import pytest
 
-from tenantry.bus import Bus, store
+from tenantry.bus import Bucket, Bus, store
 from tenantry.bus import jetstream as js
 from tenantry.bus.scan import scan
 from tenantry.errors import Conflict, NotFound, Unavailable
 from tenantry.journal.erase import check_gone, erase
+from tenantry.messages import Cursor
 from tests.integration.mesh.planner import FAR, planner
 from tests.isolation.cases import Layer, can, cannot
 from tests.mesh import Mesh, Program, eventually, journal
+from tests.services import failures
 
 
 async def fill(bus: Bus, tenant: str) -> dict[str, int]:
@@ -120,6 +122,38 @@ async def test_a_tenant_that_goes_on_sending_is_told(acme: Program, control: Bus
     await asyncio.wait({sending})
     await erase(control, acme.id)
     assert await journal(control, acme.id) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_who_waited_for_a_retry_is_served_once_and_in_order_afterwards(
+    mesh: Mesh, acme: Program, control: Bus, force: bool
+) -> None:
+    """Workers hold in memory where a tenant stands that is read apart from its lane."""
+    failures[acme.id] = ["raise"] * 6  # a second or so
+    await acme.client.publish("notes.stumble", {"text": "erased"})
+    await eventually(lambda: _is_behind(control, acme.id))
+    if not force:
+        await mesh.control("suspend", id=acme.id)
+        await eventually(lambda: _told(control, acme.id, "tenant_suspended"))
+    await erase(control, acme.id)
+    failures.pop(acme.id)
+    if not force:
+        await mesh.control("resume", id=acme.id)
+        await mesh.ready(acme, "notes.echo")
+    texts = [str(number) for number in range(20)]
+    for text in texts:
+        await acme.client.publish("notes.remember", {"text": text})
+    await eventually(lambda: _remembers(acme, texts))
+    assert not await _is_behind(control, acme.id)
+
+
+async def _is_behind(control: Bus, tenant: str) -> bool:
+    row = await Bucket(control, "cursors", Cursor).get(f"notes.{tenant}")
+    return row is not None and row.value.behind
+
+
+async def _remembers(program: Program, texts: list[str]) -> bool:
+    return await program.texts() == texts
 
 
 CANARY = "canary-of-the-erased"

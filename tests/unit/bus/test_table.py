@@ -148,6 +148,25 @@ async def test_the_table_has_the_change_when_who_listens_is_told(
     assert seen == [True, True]
 
 
+async def test_what_we_wrote_is_there_before_the_watch_tells(
+    bucket: Bucket[Item], started: Started
+) -> None:
+    table = await started(bucket)
+    table.wrote("a", Item("ours"), await bucket.put("a", Item("ours")))
+    assert table.get("a") == Item("ours")
+
+
+async def test_what_we_wrote_does_not_take_the_place_of_something_newer(
+    bucket: Bucket[Item], started: Started
+) -> None:
+    """As where the answer to the write and the watch's news of the next one come together."""
+    table = await started(bucket)
+    ours = await bucket.put("a", Item("ours"))
+    await table.reach(await bucket.put("a", Item("newer")))
+    table.wrote("a", Item("ours"), ours)
+    assert table.get("a") == Item("newer")
+
+
 async def test_the_same_again_is_no_change(bucket: Bucket[Item], started: Started) -> None:
     told: list[str] = []
     table = await started(bucket, changed=lambda key, _: told.append(key))
