@@ -146,8 +146,8 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without settings for another mesh; imports find the checkout."""
+    """Ours, without settings for another mesh; imports find the checkout, after what we run on."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TENANTRY_")}
     root = str(Path(__file__).resolve().parent.parent)
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (kept.get("PYTHONPATH"), root)))
     return kept | {"PYTHONUNBUFFERED": "1"}
