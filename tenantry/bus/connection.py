@@ -156,7 +156,21 @@ class Bus:
         Raises :class:`Unavailable` when NATS stays away, :class:`TooLarge` over the server's
         limit, :class:`BadSubject`, and :class:`BadMessage` for a header that NATS can't carry.
         """
+        await self._publish(subject, payload, headers, reply)
+
+    async def _publish(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str] | None = None,
+        reply: str = "",
+        *,
+        token: str = "",
+    ) -> None:
+        """Publish; what has a `token` is a call, answered on the connection that it goes out on."""
         client = self._link.alive() or await self._link.wait()
+        if token:
+            reply = f"{client.inbox}.{token}"
         self._send(client, subject, payload, headers, reply)
         if client.choked:
             await client.taken()
@@ -257,7 +271,7 @@ class Bus:
         token = self._calls.add(subject, settle)
         future.add_done_callback(lambda _: self._calls.drop(token))
         try:
-            await self._ask(subject, payload, token, headers)
+            await self._publish(subject, payload, headers, token=token)
         except BaseException:
             future.cancel()
             raise
@@ -311,7 +325,7 @@ class Bus:
         token = self._calls.add(subject, settle)
         try:
             async with asyncio.timeout(timeout):
-                await self._ask(subject, payload, token)
+                await self._publish(subject, payload, token=token)
                 await done
         except TimeoutError:
             raise DeadlineExceeded(f"no end of {subject} within {timeout:g} s") from None
@@ -333,20 +347,11 @@ class Bus:
 
         token = self._calls.add(subject, collect)
         try:
-            await self._ask(subject, payload, token)
+            await self._publish(subject, payload, token=token)
             await asyncio.sleep(wait)
         finally:
             self._calls.drop(token)
         return answers
-
-    async def _ask(
-        self, subject: str, payload: bytes, token: str, headers: dict[str, str] | None = None
-    ) -> None:
-        """Publish a call, to be answered on the connection that it goes out on."""
-        client = self._link.alive() or await self._link.wait()
-        self._send(client, subject, payload, headers, f"{client.inbox}.{token}")
-        if client.choked:
-            await client.taken()
 
     async def subscribe(self, subject: str, callback: Callback, *, queue: str = "") -> Subscription:
         """Subscribe; when this returns, the server knows.

@@ -78,6 +78,20 @@ async def test_it_goes_on_over_other_credentials(
     assert got == list(range(100))
 
 
+async def test_what_was_asked_for_before_other_credentials_may_end_after_them(
+    bus: Bus, quick: Callable[[str, float], None]
+) -> None:
+    quick("reading._EXPIRES", 0.3)
+    name = await stream(bus, 20)
+    got = []
+    async for each in read(bus, name, f"{name}.>", ahead=4):
+        got.append(each.seq)
+        if len(got) == 1:
+            await js.api(bus, f"STREAM.PURGE.{name}")
+            await bus.renew()
+    assert got == list(range(1, len(got) + 1))
+
+
 async def test_a_stream_that_is_not_there(bus: Bus) -> None:
     with pytest.raises(JetStreamError, match="not found"):
         await numbers(bus, "nowhere")
