@@ -413,7 +413,8 @@ async def test_an_adaptive_service_runs_less_while_it_is_slow_and_recovers(
 
     async with running(mesh, dependency.service, acme), dependency.busy(acme):
         await dependency.handles(1000)
-        assert await dependency.slots(control) == 16
+        # A busy machine may make it slow by itself, for a moment.
+        await eventually(lambda: has(lambda slots: slots == 16), within=60)
         dependency.seconds = 0.5
         await eventually(lambda: has(lambda slots: slots <= 10), within=60)
         dependency.seconds = 0.02
