@@ -5,6 +5,7 @@ What a shipped worker says is asked of the worker itself, through its entry poin
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -78,7 +79,7 @@ _MESH = (
         "command, event",
         "the action's input",
         "router (commands), services (commands and their own events)",
-        "the service's lanes, followers' lanes",
+        "the service, services that follow it",
         "JOURNAL",
     ),
     Row(
@@ -86,7 +87,7 @@ _MESH = (
         "stored",
         "the same, as JOURNAL keeps it",
         f"JOURNAL's transform, partition 0 to {subjects.PARTITIONS - 1} by tenant",
-        "pull consumers `<service>-<partition>`, for replays `<service>-read-<partition>`",
+        "the service's instances, each the partitions that it owns (ephemeral pull consumers)",
         "JOURNAL",
     ),
     Row(
@@ -122,14 +123,6 @@ _MESH = (
         "TIMERS",
     ),
     Row(
-        "tenant._<number>.<service>._knock",
-        "nudge",
-        "empty; no tenant's, gone after a second",
-        "the service",
-        "one lane of the service",
-        "JOURNAL",
-    ),
-    Row(
         "audit.<tenant or ->.<kind>",
         "refusal",
         "SecurityEvent",
@@ -152,6 +145,14 @@ _MESH = (
         "Alive",
         "an instance that stops",
         "routers, the service's replicas",
+        "",
+    ),
+    Row(
+        "platform.released.<service>.<partition>",
+        "nudge",
+        "empty",
+        "an instance that hands a partition over",
+        "the service's other instances",
         "",
     ),
     Row("platform.signing_keys", "nudge", "empty", "operators", "tenants: every replica", ""),
@@ -210,9 +211,25 @@ _MESH = (
         "$KV.cursors.<service>.<tenant>",
         "record",
         "Cursor",
-        "the service's lanes",
+        "the service, operators",
         "the service, operators",
         "KV_cursors",
+    ),
+    Row(
+        "$KV.checkpoints.<service>.<partition>",
+        "record",
+        "Checkpoint",
+        "the partition's owner; operators, when they erase a tenant",
+        "the service's instances, operators",
+        "KV_checkpoints",
+    ),
+    Row(
+        "$KV.leases.<service>.<lease>",
+        "record",
+        "Lease",
+        "each instance, every second",
+        "the service's other instances, operators",
+        "KV_leases",
     ),
     Row(
         "$KV.replays.<service>.<tenant>",
@@ -303,11 +320,19 @@ def schemas() -> dict[str, str]:
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": f"urn:tenantry:schema:{kind.__name__}",
-            **msgspec.json.schema(kind),
+            **_dedented(msgspec.json.schema(kind)),
         }
         text = msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2)
         files[f"{kind.__name__}.json"] = text.decode() + "\n"
     return files
+
+
+def _dedented(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with plain descriptions: older versions of msgspec keep a docstring's indent."""
+    for each in schema["$defs"].values():
+        if "description" in each:
+            each["description"] = inspect.cleandoc(each["description"])
+    return schema
 
 
 def write_subjects(folder: Path) -> list[Path]:

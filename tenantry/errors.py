@@ -14,7 +14,8 @@
     │   ├── NotFound              404  not_found
     │   ├── Conflict              409  conflict
     │   ├── Superseded            409  superseded
-    │   │   └── LaneLost
+    │   │   ├── LaneLost
+    │   │   └── Repeated
     │   ├── TooLarge              413  too_large
     │   ├── Hopeless              422  hopeless           (never tried again)
     │   ├── RateLimited           429  rate_limited       (retry_after: seconds)
@@ -24,6 +25,7 @@
     │   └── DeadlineExceeded      504  deadline_exceeded
     ├── ConnectionFailed          cannot reach NATS, or NATS refused the credentials
     ├── JetStreamError            JetStream's API refused (code, err_code)
+    ├── TooMuchEmitted            a handler emits more than one message may (never tried again)
     ├── DeclarationError          a service is declared wrongly
     └── SetupError                files, ports, programs or options of this machine are wrong
 
@@ -80,6 +82,14 @@ class SetupError(TenantryError):
     """Something on this machine is missing, taken, unreadable or from another version."""
 
     code = "setup"
+
+
+class TooMuchEmitted(TenantryError):
+    """A handler emits or sends more than one message may: the work has to be split."""
+
+    code = "too_much_emitted"
+    retry = False
+    """No other try can help."""
 
 
 class Rejection(TenantryError):
@@ -204,6 +214,10 @@ class Superseded(Rejection):
 
 class LaneLost(Superseded):
     """Another replica has taken over: what this one still does must not count."""
+
+
+class Repeated(Superseded):
+    """This very message has been committed before: nothing is left to do but to settle it."""
 
 
 class TooLarge(Rejection):

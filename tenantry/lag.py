@@ -1,59 +1,85 @@
-"""Lag: what waits in the journal, by service and by tenant.
+"""How far the services are behind the journal: by service, by partition and by tenant.
 
-A service reads the journal through consumers `<service>-<number>`; a tenant that is behind is read
-apart, from its cursor on. What is told is what the server counts when asked: never ask in a loop.
+A service writes down how far it has come in a checkpoint for each partition, about ten times a
+second. The server counts the messages beyond it when it is asked, so do not ask in a loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import collections
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
 
 import msgspec
 
 from tenantry import subjects
+from tenantry.backlog import Counter, Progress, Span, read_progress
 from tenantry.bus import Bus, api
-from tenantry.bus.scan import find_next, scan
-from tenantry.messages import Cursor
+from tenantry.bus.scan import scan
+from tenantry.messages.checkpoints import Open, Why
 from tenantry.streams import DEAD, JOURNAL
 
-_LANE = re.compile(r"([a-z][a-z0-9_]*)-\d+", re.ASCII)
 _AT_ONCE = 16
+"""Tenants that are looked at side by side."""
+
 _LOOKED_AT = 200
-_decode_cursor = msgspec.json.Decoder(Cursor).decode
+"""Tenants that :func:`longest` counts exactly."""
+
+_ALIVE = 5.0
+"""An instance that has not renewed its lease for so long does not count, seconds."""
+
+
+class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a service is behind in one partition of the journal."""
+
+    partition: int
+    owner: str
+    """The lease of the instance that reads it; empty while no instance does."""
+    renewed: float | None
+    """How long ago the owner has renewed its lease, seconds; None if there is no such lease."""
+    read_to: int
+    """The partition was read up to this sequence of the journal."""
+    floor: int
+    """Every message up to this sequence is settled."""
+    waiting: int
+    in_hand: int
+    sidelined: int
+    oldest: float | None
 
 
 class ServiceLag(msgspec.Struct, frozen=True, kw_only=True):
     """How far a service is behind the journal, over all tenants."""
 
     service: str
+    instances: int
+    """Instances that may own partitions now."""
     waiting: int
-    """Messages that no instance has in hand yet."""
+    """Messages that no instance has read yet, and all messages of sidelined tenants."""
     in_hand: int
-    """Messages that were given to an instance and are not settled."""
-    behind: int
-    """Tenants that are read apart, because a message of theirs is retried or replayed."""
+    """Messages that an instance has read and not settled, without those of sidelined tenants."""
+    sidelined: int
+    """Tenants whose messages are read apart, for a retry, a backlog or a replay of theirs."""
     oldest: float | None
     """Age of the oldest message that waits, seconds."""
     dead: int
     """Dead letters."""
+    partitions: tuple[PartitionLag, ...] = ()
 
 
 class TenantLag(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one tenant is behind in one service."""
+    """How far a service is behind with one tenant."""
 
     service: str
     waiting: int
-    """Messages of the tenant that no instance has in hand yet."""
+    """Messages of the tenant that no instance has read yet; all of them if it is sidelined."""
     dead: int
     """Dead letters."""
-    behind: bool = False
-    """Whether it is read apart."""
+    in_hand: int = 0
+    """Messages of the tenant that an instance has read and not settled."""
+    sidelined: Why = ""
+    """Why its messages are read apart; empty if they are not."""
     failed: int = 0
     """How often its first message has failed."""
     code: str = ""
@@ -61,34 +87,7 @@ class TenantLag(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None
     """When it failed first, seconds since the epoch."""
     retry_at: float | None = None
-
-
-class _Lane(NamedTuple):
-    """One consumer of a service."""
-
-    filters: tuple[str, ...]
-    delivered: int
-    """The last sequence that it has given out."""
-    pending: int
-    in_hand: int
-
-    def of(self, tenant: str) -> list[str]:
-        """Its filters narrowed to one tenant; none where it does not read this tenant."""
-        part = str(subjects.partition(tenant))
-        narrowed = []
-        for each in self.filters:
-            _, number, _, name = each.split(".", 3)
-            if number == part:
-                narrowed.append(subjects.stored_of(tenant, name))
-        return narrowed
-
-
-class _Backlog(NamedTuple):
-    """What a stream holds on some subjects from some sequence on."""
-
-    messages: int = 0
-    oldest: float | None = None
-    """When the first of them was stored."""
+    """When it is tried again, seconds since the epoch; None for at once."""
 
 
 async def services(bus: Bus) -> list[ServiceLag]:
@@ -96,14 +95,11 @@ async def services(bus: Bus) -> list[ServiceLag]:
 
     `bus` needs the role `control`. Raises :class:`~tenantry.errors.Unavailable`.
     """
-    found, cursors = await asyncio.gather(_lanes(bus), _cursors(bus))
-    behind: dict[str, dict[str, Cursor]] = defaultdict(dict)
-    for (service, tenant), cursor in cursors.items():
-        if cursor.behind:
-            behind[service][tenant] = cursor
+    found, leases = await asyncio.gather(read_progress(bus), _leases(bus))
+    counter = Counter(bus)
     return list(
         await asyncio.gather(
-            *(_service(bus, name, found[name], behind[name]) for name in sorted(found))
+            *(_service(counter, name, found[name], leases.get(name, {})) for name in found)
         )
     )
 
@@ -112,176 +108,174 @@ async def tenant(bus: Bus, name: str) -> list[TenantLag]:
     """The lag of one tenant in every service that reads the journal, by the service's name.
 
     `bus` needs the role `control`. Raises :class:`~tenantry.errors.Unavailable`, and
-    :class:`~tenantry.errors.BadSubject` for what is no tenant id.
+    :class:`~tenantry.errors.BadSubject` if `name` is not a tenant id.
     """
     return (await tenants(bus, [name]))[name]
 
 
 async def tenants(bus: Bus, names: Sequence[str]) -> dict[str, list[TenantLag]]:
-    """The lag of some tenants, each as :func:`tenant` tells it; cheaper than one after another."""
+    """The lag of several tenants. It costs less than one call of :func:`tenant` for each."""
     for name in names:
         subjects.check_tenant(name)
-    found, gate = await _lanes(bus), asyncio.Semaphore(_AT_ONCE)
-
-    async def one(name: str) -> list[TenantLag]:
-        async with gate:
-            return await _in_services(bus, name, found)
-
-    return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+    if not names:
+        return {}
+    found = await read_progress(bus, {subjects.partition(name) for name in names})
+    return await _tenants(bus, names, found)
 
 
 async def longest(bus: Bus, limit: int) -> list[str]:
-    """The tenants with most messages that wait, the most first; none of whom nothing waits.
+    """The tenants with most waiting messages, the most first; none for whom no message waits.
 
-    It looks at those that are read apart, and at the 200 of whom the journal holds most on what a
-    service has not read to its end. Raises :class:`~tenantry.errors.Unavailable`.
+    It counts for all sidelined tenants, and for the 200 of whom the journal holds most messages in
+    partitions that a service has not read to the end. Raises
+    :class:`~tenantry.errors.Unavailable`.
     """
-    found, cursors = await asyncio.gather(_lanes(bus), _cursors(bus))
-    behind = dict.fromkeys(name for (_, name), cursor in cursors.items() if cursor.behind)
-    filters = {
-        each for lanes in found.values() for lane in lanes if lane.pending for each in lane.filters
-    }
-    stored = Counter[str]()
+    found = await read_progress(bus)
+    lanes = [lane for of_service in found.values() for lane in of_service]
+    sidelined = dict.fromkeys(_whose(name) for lane in lanes for name in lane.sidelined())
+    filters = {span.subject for lane in lanes for span in lane.unread()}
+    stored = collections.Counter[str]()
     for counts in await asyncio.gather(*(_stored(bus, each) for each in sorted(filters))):
         stored.update(counts)
     some = dict.fromkeys(name for name, _ in stored.most_common(_LOOKED_AT))
-    lags = await tenants(bus, [*(behind | some)])
+    lags = await _tenants(bus, [*(sidelined | some)], found)
     waiting = {name: sum(each.waiting for each in of) for name, of in lags.items()}
     names = sorted((name for name in waiting if waiting[name]), key=lambda n: (-waiting[n], n))
     return names[:limit]
 
 
-async def _stored(bus: Bus, subject: str) -> Counter[str]:
-    """How many messages the journal holds on a subject, by tenant."""
-    info = await api(bus, f"STREAM.INFO.{JOURNAL}", {"subjects_filter": subject})
-    counts = Counter[str]()
-    for name, count in (info["state"].get("subjects") or {}).items():
-        counts[name.split(".")[2]] += count
-    return counts
-
-
-async def _in_services(
-    bus: Bus, name: str, found: Mapping[str, Sequence[_Lane]]
-) -> list[TenantLag]:
-    cursors = await _cursors(bus, tenant=name)
-    return list(
-        await asyncio.gather(
-            *(
-                _tenant(bus, service, name, found[service], cursors.get((service, name)))
-                for service in sorted(found)
-            )
-        )
-    )
+# --- one service ---------------------------------------------------------------------------------
 
 
 async def _service(
-    bus: Bus, name: str, lanes: Sequence[_Lane], behind: Mapping[str, Cursor]
+    counter: Counter, name: str, lanes: Sequence[Progress], leases: Mapping[str, float]
 ) -> ServiceLag:
-    waiting, oldest = 0, []
-    for lane in lanes:
-        waiting += lane.pending
-        if lane.pending:
-            oldest.append((await _backlog(bus, JOURNAL, lane.filters, lane.delivered + 1)).oldest)
-    gate = asyncio.Semaphore(_AT_ONCE)
-    for passed in await asyncio.gather(
-        *(_passed(bus, gate, lane, *each) for lane in lanes for each in behind.items())
-    ):
-        waiting += passed.messages
-        oldest.append(passed.oldest)
-    stored = min((each for each in oldest if each is not None), default=None)
+    now = time.time()
+    dead, parts = await asyncio.gather(
+        counter.count([Span(f"dead.*.{name}.*", 1, None)], stream=DEAD),
+        asyncio.gather(*(_partition(counter, lane, leases, now) for lane in lanes)),
+    )
     return ServiceLag(
         service=name,
-        waiting=waiting,
-        in_hand=sum(lane.in_hand for lane in lanes),
-        behind=len(behind),
-        oldest=None if stored is None else round(max(0.0, time.time() - stored), 3),
-        dead=(await _backlog(bus, DEAD, [f"dead.*.{name}.*"], 1)).messages,
+        instances=sum(now - renewed < _ALIVE for renewed in leases.values()),
+        waiting=sum(part.waiting for part in parts),
+        in_hand=sum(part.in_hand for part in parts),
+        sidelined=sum(part.sidelined for part in parts),
+        oldest=max((part.oldest for part in parts if part.oldest is not None), default=None),
+        dead=dead.messages,
+        partitions=tuple(parts),
     )
 
 
-async def _tenant(
-    bus: Bus, service: str, name: str, lanes: Sequence[_Lane], cursor: Cursor | None
-) -> TenantLag:
-    waiting = 0
-    for lane in lanes:
-        if filters := lane.of(name):
-            first = cursor.next if cursor and cursor.behind else lane.delivered + 1
-            waiting += (await _backlog(bus, JOURNAL, filters, first)).messages
-    dead = (await _backlog(bus, DEAD, [f"dead.{name}.{service}.*"], 1)).messages
-    lag = TenantLag(service=service, waiting=waiting, dead=dead)
-    if cursor is None:
-        return lag
+async def _partition(
+    counter: Counter, lane: Progress, leases: Mapping[str, float], now: float
+) -> PartitionLag:
+    sidelined = lane.sidelined()
+    unread, passed, in_hand = await asyncio.gather(
+        counter.count(lane.unread()),
+        counter.rows(lane, sidelined.items()),
+        counter.rows(lane, lane.in_hand().items()),
+    )
+    stored = min((each.oldest for each in (unread, passed) if each.oldest is not None), default=now)
+    waiting = unread.messages + passed.messages
+    owner = lane.record.owner
+    renewed = leases.get(owner)
+    return PartitionLag(
+        partition=lane.partition,
+        owner=owner,
+        renewed=None if renewed is None else _age(renewed, now),
+        read_to=lane.record.read_to,
+        floor=lane.floor,
+        waiting=waiting,
+        in_hand=in_hand.messages,
+        sidelined=len({_whose(name) for name in sidelined}),
+        oldest=_age(stored, now) if waiting else None,
+    )
+
+
+def _age(then: float, now: float) -> float:
+    return round(max(0.0, now - then), 3)
+
+
+async def _leases(bus: Bus) -> dict[str, dict[str, float]]:
+    """When each instance has renewed its lease last, by service and lease."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    async for each in scan(bus, "KV_leases", "$KV.leases.*.*"):
+        if "KV-Operation" not in each.headers:
+            _, _, service, lease = each.subject.split(".")
+            found[service][lease] = each.time
+    return found
+
+
+# --- one tenant ----------------------------------------------------------------------------------
+
+
+async def _tenants(
+    bus: Bus, names: Sequence[str], found: Mapping[str, Sequence[Progress]]
+) -> dict[str, list[TenantLag]]:
+    counter, gate = Counter(bus), asyncio.Semaphore(_AT_ONCE)
+
+    async def one(name: str) -> list[TenantLag]:
+        async with gate:
+            part = subjects.partition(name)
+            lanes = {
+                service: next((lane for lane in found[service] if lane.partition == part), None)
+                for service in found
+            }
+            return list(
+                await asyncio.gather(
+                    *(_tenant(counter, name, service, lane) for service, lane in lanes.items())
+                )
+            )
+
+    return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+async def _tenant(counter: Counter, name: str, service: str, lane: Progress | None) -> TenantLag:
+    dead = await counter.count([Span(f"dead.{name}.{service}.*", 1, None)], stream=DEAD)
+    if lane is None:
+        return TenantLag(service=service, waiting=0, dead=dead.messages)
+    sidelined = _own(name, lane.sidelined())
+    unread, passed, in_hand = await asyncio.gather(
+        counter.count(lane.unread(name)),
+        counter.rows(lane, sidelined.items()),
+        counter.rows(lane, _own(name, lane.in_hand()).items()),
+    )
+    lag = TenantLag(
+        service=service,
+        waiting=unread.messages + passed.messages,
+        in_hand=in_hand.messages,
+        dead=dead.messages,
+    )
+    return lag if not sidelined else _with_reason(lag, sidelined.values())
+
+
+def _with_reason(lag: TenantLag, rows: Iterable[Open]) -> TenantLag:
+    """Tell of the row that has failed most often, or else of the first one."""
+    row = max(rows, key=lambda each: (each.failed, -each.next))
     return msgspec.structs.replace(
         lag,
-        behind=cursor.behind,
-        failed=cursor.failed,
-        code=cursor.code if cursor.failed else "",
-        since=cursor.first_failed if cursor.failed else None,
-        retry_at=cursor.retry_at if cursor.failed else None,
+        sidelined=row.why,
+        failed=row.failed,
+        code=row.code,
+        since=row.first_failed or None,
+        retry_at=row.retry_at or None,
     )
 
 
-async def _passed(
-    bus: Bus, gate: asyncio.Semaphore, lane: _Lane, tenant: str, cursor: Cursor
-) -> _Backlog:
-    """What a lane has passed over because its tenant is behind."""
-    if not (filters := lane.of(tenant)):
-        return _Backlog()
-    async with gate:
-        all_of_it = await _backlog(bus, JOURNAL, filters, cursor.next)
-        to_come = _Backlog()
-        if lane.pending:
-            to_come = await _backlog(bus, JOURNAL, filters, lane.delivered + 1)
-    return all_of_it._replace(messages=max(0, all_of_it.messages - to_come.messages))
+def _own(tenant: str, rows: Mapping[str, Open]) -> dict[str, Open]:
+    return {name: row for name, row in rows.items() if _whose(name) == tenant}
 
 
-# --- asking the server ---------------------------------------------------------------------------
+def _whose(name: str) -> str:
+    """The tenant of a row of a checkpoint."""
+    return name.partition("#")[0]
 
 
-async def _lanes(bus: Bus) -> dict[str, list[_Lane]]:
-    """The consumers of each service."""
-    found: dict[str, list[_Lane]] = defaultdict(list)
-    offset, total = 0, 1
-    while offset < total:
-        page = await api(bus, f"CONSUMER.LIST.{JOURNAL}", {"offset": offset})
-        consumers = page.get("consumers") or []
-        for info in consumers:
-            config = info["config"]
-            match = _LANE.fullmatch(config.get("durable_name", ""))
-            if match is not None:
-                found[match[1]].append(_lane(info))
-        total = page["total"] if consumers else 0
-        offset += len(consumers)
-    return found
-
-
-def _lane(info: Mapping[str, Any]) -> _Lane:
-    config = info["config"]
-    filters: Iterable[str] = config.get("filter_subjects") or [config.get("filter_subject", "")]
-    return _Lane(
-        filters=tuple(each for each in filters if each.count(".") == 4),
-        delivered=info["delivered"]["stream_seq"],
-        pending=info["num_pending"],
-        in_hand=info["num_ack_pending"],
-    )
-
-
-async def _cursors(bus: Bus, *, tenant: str = "*") -> dict[tuple[str, str], Cursor]:
-    """The cursors there are, by service and tenant."""
-    found = {}
-    async for each in scan(bus, "KV_cursors", f"$KV.cursors.*.{tenant}"):
-        if "KV-Operation" not in each.headers:
-            _, _, service, whose = each.subject.split(".")
-            with suppress(msgspec.MsgspecError):
-                found[service, whose] = _decode_cursor(each.data)
-    return found
-
-
-async def _backlog(bus: Bus, stream: str, filters: Iterable[str], first: int) -> _Backlog:
-    """Each message that the server hands out tells how many are behind it on its filter."""
-    asked = (find_next(bus, stream, each, first=first) for each in filters)
-    found = [each for each in await asyncio.gather(*asked) if each is not None]
-    return _Backlog(
-        messages=sum(each.pending + 1 for each in found),
-        oldest=min((each.time for each in found), default=None),
-    )
+async def _stored(bus: Bus, subject: str) -> collections.Counter[str]:
+    """How many messages the journal holds on a subject, by tenant."""
+    info = await api(bus, f"STREAM.INFO.{JOURNAL}", {"subjects_filter": subject})
+    counts = collections.Counter[str]()
+    for name, count in (info["state"].get("subjects") or {}).items():
+        counts[name.split(".")[2]] += count
+    return counts

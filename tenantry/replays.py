@@ -1,7 +1,7 @@
 """Asking for a replay or a recovery, and seeing what becomes of it.
 
-The service itself carries it out, in the replica that reads the tenant's lane: this writes into its
-row what is wanted, and reads there how far it has come.
+The service itself carries it out, in the instance that owns the tenant's partition: this writes
+into its row what is wanted, and reads there how far it has come.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tenantry import catalogue, rows, subjects
 from tenantry.bus import Bucket, Bus, Table, api
 from tenantry.bus.scan import find, find_next, scan
 from tenantry.context.state import BUCKET as STATE
-from tenantry.context.state import keys_of, prefix
+from tenantry.context.state import keys_of, prefix, redo_key
 from tenantry.errors import BadMessage, Conflict, DeadlineExceeded, NotFound, Unavailable
 from tenantry.messages import UNDER_WAY, Cursor, Declaration, Replay
 from tenantry.streams import JOURNAL
@@ -299,7 +299,9 @@ class Replays:
             return
         begin = prefix(tenant, service, generation)
         # What a service has had from the beginning is what the others begin with, too.
-        wanted = [f"{begin}>"] if generation else await keys_of(self._bus, begin)
+        wanted = [f"{begin}>"]
+        if not generation:
+            wanted = [*await keys_of(self._bus, begin), redo_key(tenant, service, 0)]
         for key in wanted:
             await api(self._bus, f"STREAM.PURGE.KV_{STATE}", {"filter": f"$KV.{STATE}.{key}"})
 
@@ -317,7 +319,7 @@ class Replays:
         return (await self.cursor(tenant, service)).generation
 
     async def cursor(self, tenant: str, service: str) -> Cursor:
-        """Where a tenant stands in a service."""
+        """Which state of a tenant is live in a service."""
         entry = await Bucket(self._bus, "cursors", Cursor).get(f"{service}.{tenant}")
         return entry.value if entry is not None else Cursor()
 

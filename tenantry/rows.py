@@ -66,7 +66,7 @@ class Rows(Generic[T]):
 
 
 def cursors(bus: Bus, service: str) -> Rows[Cursor]:
-    """Where tenants stand that do not simply go with their lane."""
+    """Which state is live of the tenants that were replayed or recovered."""
     return Rows(bus, "cursors", Cursor, service, Cursor())
 
 

@@ -28,6 +28,8 @@ BUCKETS = {
     "catalogue": 1,
     "state": 8,
     "cursors": 1,
+    "checkpoints": 1,
+    "leases": 1,
     "replays": 32,
     "redrives": 1,
     "usage": 1,

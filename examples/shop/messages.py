@@ -58,8 +58,6 @@ class Total(Struct, frozen=True):
 
     orders: int = 0
     cents: int = 0
-    last: tuple[str, ...] = ()
-    """Ids of the latest entries, so that one that is delivered twice counts once."""
 
 
 class TotalAnswer(Struct, frozen=True):

@@ -4,6 +4,7 @@ from tenantry.bus.connection import Bus, Message, Subscription
 from tenantry.bus.jetstream import Stored, api, store
 from tenantry.bus.kv import Bucket, Entry, Table
 from tenantry.bus.pull import Pull
+from tenantry.bus.reader import Reader
 
 __all__ = [
     "Bucket",
@@ -11,6 +12,7 @@ __all__ = [
     "Entry",
     "Message",
     "Pull",
+    "Reader",
     "Stored",
     "Subscription",
     "Table",

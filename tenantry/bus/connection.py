@@ -379,6 +379,10 @@ class Bus:
             raise BadSubject(f"NATS refuses the subject {subscription.subject[:200]!r}") from None
         except (nats.errors.Error, OSError):
             pass  # it is in the list: the next connection lays it
+        except BaseException:  # cancelled: nobody would ever stop it
+            self.forget(subscription)
+            await subscription.stop()
+            raise
         return subscription
 
     def forget(self, subscription: Subscription) -> None:

@@ -24,6 +24,9 @@ _TRIES = 10
 _PAUSE = 0.02
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _RECHECK = 15.0
+_EXPIRES = 8.0
+"""How long a watch's pull stays open, seconds: an idle table asks no oftener."""
+
 
 log = structlog.get_logger("tenantry.bus")
 
@@ -273,7 +276,13 @@ class Table(Generic[T]):
         )
         self._seen = set()
         pull = Pull(
-            bus, stream, name, receive=self._receive, room=lambda: 256, lost=self._restart.set
+            bus,
+            stream,
+            name,
+            receive=self._receive,
+            room=lambda: 256,
+            lost=self._restart.set,
+            expires=_EXPIRES,
         )
         await pull.start()
         try:

@@ -26,7 +26,9 @@ asked, twice as long ago at most."""
 _MAX_BATCH = 256
 _PAUSE = 0.5
 _POLL = 0.02
-_FORGOTTEN = EXPIRES + 2.0
+_PATIENCE = 2.0
+"""A pull that has not ended so long after its time was forgotten on either side, seconds."""
+
 _GONE = frozenset({"404", "503"})
 
 log = structlog.get_logger("tenantry.bus")
@@ -45,6 +47,7 @@ class Pull:
         room: Callable[[], int],
         lost: Callable[[], None],
         group: str = "",
+        expires: float | None = None,
     ) -> None:
         self._bus = bus
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -52,6 +55,7 @@ class Pull:
         self._room = room
         self._lost = lost
         self._group = group
+        self._expires = EXPIRES if expires is None else expires
         self._pin = ""
         self._open: dict[str, int] = {}
         self._sent: dict[str, float] = {}
@@ -136,7 +140,7 @@ class Pull:
         """See to it that what is forgotten on either side is asked for again."""
         while True:
             try:
-                overdue = time.monotonic() - _FORGOTTEN
+                overdue = time.monotonic() - self._expires - _PATIENCE
                 for name in [name for name, sent in self._sent.items() if sent < overdue]:
                     self._open.pop(name, None)  # the server would have ended it
                     del self._sent[name]
@@ -148,7 +152,7 @@ class Pull:
     def _pull(self, batch: int, **more: int) -> None:
         self._count += 1
         name = str(self._count)
-        request: dict[str, Any] = {"batch": batch, "expires": int(EXPIRES * 1e9), **more}
+        request: dict[str, Any] = {"batch": batch, "expires": int(self._expires * 1e9), **more}
         if self._group:
             request["group"] = self._group
             if self._pin:

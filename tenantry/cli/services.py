@@ -15,6 +15,7 @@ from tenantry.bus import Bus, Message
 from tenantry.cli import connection, lags, loop, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output
+from tenantry.cli.usage import UsageError
 from tenantry.messages import ActionInfo, Declaration
 
 _WAIT = 0.5
@@ -81,6 +82,9 @@ def services(
     lag: Annotated[
         bool, Parameter(negative="", help="instead, what waits in the journal for each service")
     ] = False,
+    partitions: Annotated[
+        bool, Parameter(negative="", help="with --lag: each partition, with its owner")
+    ] = False,
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
@@ -89,12 +93,20 @@ def services(
     A service that has run but of which no instance answers is shown with
     none running. JSON, and a NAME, give the schemas in full.
 
-    With --lag: the messages that wait, that an instance has in hand, the
-    tenants that are behind because a message of theirs is tried again, the
-    age of the oldest message that waits, and the dead letters.
+    With --lag: the instances that may read the journal, the messages that no
+    instance has read yet, those that one has in hand, the tenants that are
+    sidelined (for a retry, a backlog or a replay of theirs), the age of the
+    oldest message that waits, and the dead letters.
+
+    With --lag --partitions: the same for each of the 16 partitions, with the
+    lease of the instance that owns it, how long ago it was renewed, how far
+    the partition was read, and up to where everything is settled.
+    `tenantry tenants show TENANT` tells the lag of one tenant.
     """
+    if partitions and not lag:
+        raise UsageError("--partitions belongs to --lag", hint="give both")
     if lag:
-        lags.show(at, name, form)
+        lags.show(at, name, form, partitions=partitions)
         return
     found = loop.run(_look(at))
     if name is not None:

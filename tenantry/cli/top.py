@@ -148,9 +148,16 @@ class _View:
             return Text(self.why or "asking all instances …")
         found = standing.with_slow(self.found, self.slow)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        # A narrow screen may cut figures, but no id.
+        longest = max((len(each.tenant) for each in found.tenants), default=0)
         for index, name in enumerate(COLUMNS):
             mark = "▾ " if found.by == _SORTED[index] else ""  # in front: a narrow screen cuts
-            table.add_column(mark + name, justify="left" if index == 0 else "right", no_wrap=True)
+            table.add_column(
+                mark + name,
+                justify="left" if index == 0 else "right",
+                no_wrap=True,
+                min_width=None if index else longest,
+            )
         for each in found.tenants:
             cells = [Text(output.text(cell)) for cell in _row(each)]
             for index, colour in _SUSPICIOUS.items():

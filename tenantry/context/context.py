@@ -16,18 +16,31 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 import structlog
 
 from tenantry import subjects
+from tenantry.bus.kv import Record
 from tenantry.context import schedule
 from tenantry.context.claims import Claims
 from tenantry.context.event import Event
+from tenantry.context.fence import Fence, free
 from tenantry.context.schedule import Moment
-from tenantry.context.state import State
-from tenantry.context.turn import Turn, free
-from tenantry.errors import DeclarationError, Hopeless, TenantryError, from_inside
+from tenantry.context.state import State, Write
+from tenantry.errors import (
+    DeclarationError,
+    Hopeless,
+    TenantryError,
+    TooMuchEmitted,
+    from_inside,
+)
 from tenantry.subjects import Address
 from tenantry.wire import codec, headers
 from tenantry.wire.trace import Trace
 
 T = TypeVar("T")
+
+MAX_MESSAGES = 1000
+"""How many messages one message may emit and send."""
+
+MAX_BYTES = 8 * 1024 * 1024
+"""How many bytes their bodies may have in all."""
 
 _current: ContextVar[Context] = ContextVar("tenantry.context")
 
@@ -87,15 +100,16 @@ class Context:
 
     __slots__ = (
         "_address",
+        "_bytes",
         "_claims",
         "_closed",
         "_count",
+        "_fence",
         "_log",
         "_mesh",
         "_staged",
         "_state",
         "_token",
-        "_turn",
         "attempt",
         "deadline",
         "headers",
@@ -119,14 +133,15 @@ class Context:
         headers: Mapping[str, str] | None = None,
         resources: Any = None,
         seq: int = 0,
-        turn: Turn | None = None,
+        fence: Fence | None = None,
     ) -> None:
         self._mesh = mesh
         self._state: State | None = None
-        self._turn = turn or free()
+        self._fence = fence or free()
         self._staged: list[Staged] = []
         self._closed = False
         self._count = 0
+        self._bytes = 0
         self._claims = claims
         self._token = token
         self._address = address
@@ -150,9 +165,9 @@ class Context:
         return self._token
 
     @property
-    def turn(self) -> Turn:
-        """Under which conditions what the handler does may count."""
-        return self._turn
+    def fence(self) -> Fence:
+        """Says whether what the handler does may still count."""
+        return self._fence
 
     @property
     def tenant(self) -> str:
@@ -209,7 +224,7 @@ class Context:
     @property
     def replaying(self) -> bool:
         """Whether the message has been handled before and a replay has it handled again."""
-        return self.turn.replaying
+        return self._fence.replaying
 
     @property
     def state(self) -> State:
@@ -224,6 +239,7 @@ class Context:
 
         Its id derives from the message's own, so a redelivery emits the same id and the journal
         drops the copy. A replay publishes it only with `on_replay`: the journal has it already.
+        Raises :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or 8 MiB.
         """
         self._check()
         if event.service != self.service:
@@ -256,8 +272,9 @@ class Context:
         With `after` (seconds from now) or `at` (seconds since the epoch, or a datetime with a time
         zone; what is past is due at once) it reaches its service when that time has come, at most
         366 days ahead; returns the schedule's id, for :meth:`cancel`. A replay sends it only with
-        `on_replay`. Raises :class:`~tenantry.errors.BadSubject`, and ValueError or TypeError for a
-        time that can't be.
+        `on_replay`. Raises :class:`~tenantry.errors.BadSubject`, ValueError or TypeError for a
+        time that can't be, and :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or
+        8 MiB.
         """
         self._check()
         to = Address(self.tenant, *subjects.split_action(command))
@@ -304,7 +321,7 @@ class Context:
         """
         self._check()
         if self.replaying and not on_replay:
-            self.turn.suppressed += 1
+            self._fence.suppressed += 1
             raise Hopeless(
                 f"{self.service}.{self.action} asks {action} in a replay",
                 hint="ask only `if not ctx.replaying`, or with on_replay=True",
@@ -330,6 +347,19 @@ class Context:
         self._staged.clear()
         return staged
 
+    @property
+    def uses_state(self) -> bool:
+        """Whether the handler has asked for its state."""
+        return self._state is not None
+
+    def writes(self) -> tuple[Write, ...]:
+        """The staged writes of state; raises :class:`Superseded` for a message too late."""
+        return self._state.staged() if self._state is not None else ()
+
+    def looked(self) -> Mapping[str, Record | None]:
+        """What each key of the state held that the handler has looked at."""
+        return self._state.looked() if self._state is not None else {}
+
     def enter(self) -> None:
         """Make this the context of the running task."""
         _current.set(self)
@@ -337,9 +367,17 @@ class Context:
     def _stage(self, staged: Staged, on_replay: bool) -> None:
         self._count += 1  # also for what is held back: ids are the same in a replay
         if self.replaying and not on_replay:
-            self.turn.suppressed += 1
-        else:
-            self._staged.append(staged)
+            self._fence.suppressed += 1
+            return
+        size = self._bytes + len(staged.body)
+        if len(self._staged) >= MAX_MESSAGES or size > MAX_BYTES:
+            raise TooMuchEmitted(
+                f"{self.service}.{self.action} emits too much: one message may emit "
+                f"{MAX_MESSAGES:,} messages of {MAX_BYTES // 1024**2} MiB in all",
+                hint="split the work: send a command for each part",
+            )
+        self._bytes = size
+        self._staged.append(staged)
 
     def _message(self, to: Address, body: Any) -> Staged:
         return Staged(subjects.journal(to), codec.encode(body), self._id(self._count))
@@ -364,9 +402,9 @@ class Context:
         return hashlib.blake2b(cause.encode(), digest_size=16).hexdigest()
 
     def check(self) -> None:
-        """Raise where the context has ended, or its replica has lost the message to another."""
+        """Raise where the context has ended or its message belongs to another replica now."""
         self._check()
-        self.turn.check()
+        self._fence.check()
 
     def _check(self) -> None:
         if self._closed:

@@ -5,6 +5,7 @@ It is written as `<folder>.part` and renamed when it is whole, so a folder with 
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 import re
@@ -17,13 +18,22 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tenantry.bus import Bus, api
+from tenantry.bus import Bucket, Bus, api
+from tenantry.bus.jetstream import STREAM_NOT_FOUND
 from tenantry.bus.snapshot import CHUNK, Snapshot
-from tenantry.errors import NotFound, SetupError
+from tenantry.errors import JetStreamError, NotFound, SetupError
+from tenantry.messages import Checkpoint
 from tenantry.streams import AUDIT, DEAD, JOURNAL, SCHEDULES, TIMERS
 
+CHECKPOINTS = "KV_checkpoints"
+LEASES = "KV_leases"
+"""Not in a backup: its rows are of processes that are gone when it is restored."""
+
 FORMAT = "tenantry-backup"
-VERSION = 1
+VERSION = 2
+_READABLE = (1, VERSION)
+"""Version 1 has no checkpoints: services had consumers on the journal instead."""
+
 MANIFEST = "manifest.json"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
@@ -51,7 +61,7 @@ class StreamFile(msgspec.Struct, frozen=True, kw_only=True):
     consumers: tuple[ConsumerAt, ...] = ()
     reached: int = 0
     """For the journal: how far it had come when the last snapshot was begun. What the others say of
-    its sequences (fences, cursors, dead letters) goes no further."""
+    its sequences (fences, checkpoints, dead letters) goes no further."""
 
     @property
     def file(self) -> str:
@@ -62,6 +72,14 @@ class StreamFile(msgspec.Struct, frozen=True, kw_only=True):
     def messages(self) -> int:
         """How many the stream held."""
         return int(self.state["messages"])
+
+
+class CheckpointAt(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a service had come in one partition."""
+
+    time: float
+    """When the server stored it, seconds since the epoch."""
+    record: Checkpoint
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +93,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Version of nats-server."""
     tenantry: str
     streams: Annotated[tuple[StreamFile, ...], msgspec.Meta(min_length=1)]
+    checkpoints: dict[str, CheckpointAt] = msgspec.field(default_factory=dict)
+    """By `<service>.<partition>`, as they were before the first snapshot was begun."""
 
 
 _decode = msgspec.json.Decoder(Manifest).decode
@@ -102,7 +122,7 @@ class _Writing:
 
 
 async def stream_names(bus: Bus) -> list[str]:
-    """The mesh's streams that there are: the journal, dead letters, schedules, the buckets."""
+    """The streams of the mesh that a backup has snapshots of."""
     found: list[str] = []
     while True:
         page = await api(bus, "STREAM.NAMES", {"offset": len(found)})
@@ -110,7 +130,11 @@ async def stream_names(bus: Bus) -> list[str]:
         if len(found) >= page["total"]:
             break
     ours = {JOURNAL, DEAD, SCHEDULES, TIMERS, AUDIT}
-    return sorted(name for name in found if name in ours or name.startswith("KV_"))
+    return sorted(
+        name
+        for name in found
+        if name in ours or (name.startswith("KV_") and name not in (CHECKPOINTS, LEASES))
+    )
 
 
 async def durables(bus: Bus, stream: str) -> tuple[ConsumerAt, ...]:
@@ -131,7 +155,10 @@ async def durables(bus: Bus, stream: str) -> tuple[ConsumerAt, ...]:
 async def take(bus: Bus, folder: Path, *, version: str, tell: Tell = lambda _: None) -> Manifest:
     """Back up into a folder that must not exist; `tell` hears how many bytes have been written.
 
-    All snapshots are asked for at once, so that they are of the same moment but for milliseconds.
+    The checkpoints are read first: one that is older than the rest only has messages handled again,
+    one that is younger would pass some over. Then all snapshots are asked for at once, so that they
+    are of the same moment but for milliseconds.
+
     Raises :class:`SetupError`, and :class:`Unavailable` when the connection is lost: nothing is
     left then, and it may be begun again.
     """
@@ -141,6 +168,7 @@ async def take(bus: Bus, folder: Path, *, version: str, tell: Tell = lambda _: N
             raise NotFound("there is no journal here", hint="is this the server of a mesh?")
         names.sort(key=lambda name: name != JOURNAL)  # what follows from a message comes after it
         begun = round(time.time(), 3)
+        checkpoints = await _checkpoints(bus)
         streams = await _copy(bus, part, names, tell)
         manifest = Manifest(
             format=FORMAT,
@@ -149,6 +177,7 @@ async def take(bus: Bus, folder: Path, *, version: str, tell: Tell = lambda _: N
             server=bus.server_version,
             tenantry=version,
             streams=tuple(streams),
+            checkpoints=checkpoints,
         )
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         with (part / MANIFEST).open("xb") as file:
@@ -191,6 +220,28 @@ async def _copy(bus: Bus, part: Path, names: list[str], tell: Tell) -> list[Stre
         )
         for snapshot, writing in begun
     ]
+
+
+async def _checkpoints(bus: Bus) -> dict[str, CheckpointAt]:
+    """All checkpoints, each as it is now.
+
+    A snapshot of their bucket is no use: of a key that is written while its bytes are on their way
+    it may hold nothing.
+    """
+    bucket, found = Bucket(bus, CHECKPOINTS.removeprefix("KV_"), Checkpoint), {}
+    try:
+        info = await api(bus, f"STREAM.INFO.{CHECKPOINTS}", {"subjects_filter": ">"})
+    except JetStreamError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+        return {}
+    for subject in sorted(info["state"].get("subjects") or {}):
+        key = subject.removeprefix(f"$KV.{bucket.name}.")
+        record = await bucket.read(key)
+        if record is not None and not record.deleted:
+            at = dt.datetime.fromisoformat(record.headers["Nats-Time-Stamp"]).timestamp()
+            found[key] = CheckpointAt(time=at, record=bucket.decode(record.body))
+    return found
 
 
 @contextmanager
@@ -278,7 +329,7 @@ def _manifest(folder: Path) -> Manifest:
         raise _bad(path, "is no manifest of a backup") from None
     if manifest.format != FORMAT:
         raise _bad(path, "is no manifest of a backup")
-    if manifest.version != VERSION:
+    if manifest.version not in _READABLE:
         raise SetupError(
             f"{folder} is of version {manifest.version}, which this Tenantry does not know",
             hint="use a newer Tenantry",

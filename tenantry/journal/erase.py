@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -13,10 +14,13 @@ from tenantry.bus import jetstream as js
 from tenantry.bus.kv import is_marker
 from tenantry.bus.scan import find_last, scan
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
-from tenantry.messages import Tenant, Volume
+from tenantry.journal.backup import CHECKPOINTS
+from tenantry.messages import Checkpoint, Tenant, Volume
 from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
 
 _WATCHED = ("KV_replays", "KV_cursors")
+_BUCKET = CHECKPOINTS.removeprefix("KV_")
+_decode = msgspec.json.Decoder(Checkpoint).decode
 _ROUNDS = 5
 _PAUSE = 0.3
 
@@ -36,11 +40,11 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     filter: str
     count: int
-    """Messages; of a bucket also earlier revisions of its values."""
+    """Messages, places in checkpoints; of a bucket also earlier revisions of its values."""
 
 
 def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
-    """Stream, what it holds, and the filter for one tenant. Rows last: lanes heed them."""
+    """Stream, what it holds, and the filter for one tenant. Rows last: services heed them."""
     return (
         (TIMERS, "timers", f"timer.{tenant}.>"),
         (TIMERS, "timers that are due", f"due.{tenant}.>"),
@@ -52,6 +56,11 @@ def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
         ("KV_usage", "what it used of its quotas", f"$KV.usage.{tenant}"),
         ("KV_replays", "replays", f"$KV.replays.*.{tenant}"),
         ("KV_cursors", "cursors", f"$KV.cursors.*.{tenant}"),
+        (
+            CHECKPOINTS,
+            "places in services' checkpoints",
+            f"$KV.{_BUCKET}.*.{subjects.partition(tenant)}",
+        ),
     )
 
 
@@ -81,14 +90,13 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
             if stream in missing:
                 continue
             try:
-                purge = _end_rows if stream in _WATCHED else _purge
-                erased[place] += await purge(bus, stream, only)
+                erased[place] += await _clear(bus, stream, only, tenant)
             except JetStreamError as error:
                 if error.err_code != js.STREAM_NOT_FOUND:
                     raise
                 missing.add(stream)  # this mesh has none, so it holds nothing
         await asyncio.sleep(_PAUSE)
-        if not [p for p in erased if p[0] not in missing and await find_last(bus, p[0], p[2])]:
+        if not [p for p in erased if p[0] not in missing and await _holds(bus, p[0], p[2], tenant)]:
             await _count_anew(bus, tenant)
             return [
                 Erased(stream=stream, what=what, filter=only, count=count)
@@ -98,6 +106,62 @@ async def erase(bus: Bus, tenant: str) -> list[Erased]:
     raise Unavailable(
         f"messages of {tenant} still come", hint="stop what sends them, and erase it again"
     )
+
+
+async def _clear(bus: Bus, stream: str, only: str, tenant: str) -> int:
+    """Erase what one place holds of a tenant; returns how much that was."""
+    if stream == CHECKPOINTS:
+        return await _leave_checkpoints(bus, only, tenant)
+    if stream in _WATCHED:
+        return await _end_rows(bus, stream, only)
+    return await _purge(bus, stream, only)
+
+
+async def _holds(bus: Bus, stream: str, only: str, tenant: str) -> bool:
+    """Whether something is left in one place.
+
+    A checkpoint names a tenant also while a handler runs for it, and no longer: that does not count
+    as left.
+    """
+    if stream != CHECKPOINTS:
+        return bool(await find_last(bus, stream, only))
+    records = [record async for _, record in _checkpoints(bus, only)]
+    return any(record.open[name].why for record in records for name in _rows_of(record, tenant))
+
+
+async def _leave_checkpoints(bus: Bus, only: str, tenant: str) -> int:
+    """Take a tenant out of the checkpoints of its partition, those of every service.
+
+    An owner whose checkpoint was changed forgets the tenant's messages, and goes on.
+    """
+    if not await find_last(bus, CHECKPOINTS, only):
+        return 0
+    bucket, count = Bucket(bus, _BUCKET, Checkpoint), 0
+    for key in [key async for key, record in _checkpoints(bus, only) if _rows_of(record, tenant)]:
+        gone: list[str] = []
+
+        def without(record: Checkpoint | None, gone: list[str] = gone) -> Checkpoint | None:
+            if record is None:
+                return None
+            gone[:] = _rows_of(record, tenant)
+            kept = {name: row for name, row in record.open.items() if name not in gone}
+            return msgspec.structs.replace(record, open=kept)
+
+        await bucket.change(key, without)
+        count += len(gone)
+    return count
+
+
+async def _checkpoints(bus: Bus, only: str) -> AsyncIterator[tuple[str, Checkpoint]]:
+    """The checkpoints on a filter, by key."""
+    async for each in scan(bus, CHECKPOINTS, only):
+        if not is_marker(each.headers):
+            yield each.subject.removeprefix(f"$KV.{_BUCKET}."), _decode(each.data)
+
+
+def _rows_of(record: Checkpoint, tenant: str) -> list[str]:
+    """The names in `open` that are a tenant's: `<tenant>`, `<tenant>#` and `<tenant>#<seq>`."""
+    return [name for name in record.open if name.partition("#")[0] == tenant]
 
 
 async def _purge(bus: Bus, stream: str, only: str, **bound: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,21 @@ from typing import Any
 
 import msgspec
 
-from tenantry.bus import Bus, api
+from tenantry.bus import Bucket, Bus, api
 from tenantry.bus import jetstream as js
 from tenantry.bus.snapshot import restore as restore_stream
 from tenantry.errors import Conflict, JetStreamError, Rejection, TenantryError
-from tenantry.journal.backup import Manifest, StreamFile, Tell, chunks, durables
-from tenantry.streams import JOURNAL, RESTORING
+from tenantry.journal.backup import (
+    CHECKPOINTS,
+    LEASES,
+    Manifest,
+    StreamFile,
+    Tell,
+    chunks,
+    durables,
+)
+from tenantry.messages import Checkpoint
+from tenantry.streams import BUCKETS, JOURNAL, RESTORING, bucket_config
 
 _PATIENCE = 20.0
 _POLL = 0.1
@@ -45,11 +55,16 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def existing(bus: Bus, manifest: Manifest) -> list[Existing]:
-    """The backup's streams that the server has already."""
+    """The streams that a restore would replace: those of the backup that the server has.
+
+    Checkpoints and leases are always among them. What they say is not true of the backup's journal,
+    and services would pass messages over.
+    """
+    names = dict.fromkeys((*(each.name for each in manifest.streams), CHECKPOINTS, LEASES))
     return [
-        Existing(name=stream.name, messages=state["messages"])
-        for stream in manifest.streams
-        if (state := await _state(bus, stream.name)) is not None
+        Existing(name=name, messages=state["messages"])
+        for name in names
+        if (state := await _state(bus, name)) is not None
     ]
 
 
@@ -103,6 +118,8 @@ async def restore(
             await _restore(bus, stream, overrides or {}, sent)
             for stream, sent in _sending(folder, manifest, tell)
         ]
+        if manifest.checkpoints:
+            done.append(await _restore_checkpoints(bus, manifest, overrides or {}))
     except TenantryError as error:
         error.hint = _AGAIN
         raise
@@ -140,6 +157,36 @@ async def _restore(
     if stream.reached > done.last_seq:
         await _advance(bus, stream.reached - done.last_seq)
     return done
+
+
+async def _restore_checkpoints(bus: Bus, manifest: Manifest, overrides: dict[str, Any]) -> Restored:
+    """Write the checkpoints anew, each as old as it was.
+
+    Who claims a partition looks for what was under way when its checkpoint was written.
+    """
+    name = CHECKPOINTS.removeprefix("KV_")
+    journal = next(each.config for each in manifest.streams if each.name == JOURNAL)
+    replicas = int(journal.get("num_replicas", 1))
+    config = bucket_config(name, history=BUCKETS[name], replicas=replicas)
+    await js.ensure_stream(bus, {**config, **overrides})
+    bucket = Bucket(bus, name, Checkpoint)
+    for key, saved in manifest.checkpoints.items():
+        age = saved.record.age + max(0.0, await _now(bus) - saved.time)
+        await bucket.put(key, msgspec.structs.replace(saved.record, age=age))
+    state = await bucket.status()
+    return Restored(
+        name=CHECKPOINTS,
+        messages=state["messages"],
+        first_seq=state["first_seq"],
+        last_seq=state["last_seq"],
+        consumers=0,
+    )
+
+
+async def _now(bus: Bus) -> float:
+    """The time by the server's clock, seconds since the epoch."""
+    info = await api(bus, f"STREAM.INFO.{CHECKPOINTS}")
+    return dt.datetime.fromisoformat(info["ts"]).timestamp()
 
 
 async def _advance(bus: Bus, count: int) -> None:

@@ -6,6 +6,7 @@ sizes bytes, durations seconds. Records are frozen: a change makes a new one.
 
 from tenantry.messages.base import Empty, Message, Name, PublicKey, Seconds, TenantId
 from tenantry.messages.catalogue import ActionInfo, Alive, Declaration, Kind
+from tenantry.messages.checkpoints import Checkpoint, Lease, Open
 from tenantry.messages.contexts import IssueContext, RenewContext, RenewedContext, VerifyKey
 from tenantry.messages.cursors import Cursor
 from tenantry.messages.events import (
@@ -61,6 +62,7 @@ __all__ = [
     "UNDER_WAY",
     "ActionInfo",
     "Alive",
+    "Checkpoint",
     "Count",
     "CreateTenant",
     "Credential",
@@ -73,10 +75,12 @@ __all__ = [
     "IssueContext",
     "IssueCredentials",
     "Kind",
+    "Lease",
     "ListTenants",
     "Message",
     "MessageDead",
     "Name",
+    "Open",
     "Override",
     "Plan",
     "PlanList",

@@ -14,7 +14,6 @@ from types import MappingProxyType
 
 from tenantry.operator.claims import Permission, Template
 from tenantry.streams import AUDIT, BUCKETS, DEAD, JOURNAL, RESTORING, SCHEDULES, TIMERS
-from tenantry.subjects import PARTITIONS
 
 OWN_INBOX = "_MESH.{{subject()}}.>"
 ANY_MESH_INBOX = "_MESH.*.>"
@@ -45,8 +44,6 @@ def tenant_inbox_prefix(tenant: str) -> str:
 
 _OWN = "{{tag(service)}}"
 """Each service that the holder of the credentials may run."""
-
-_LANES = range(PARTITIONS)
 
 
 def _watches(bucket: str, keys: str = ">") -> tuple[str, ...]:
@@ -84,21 +81,21 @@ def _last_of(bucket: str) -> tuple[str, ...]:
     return (f"$JS.API.STREAM.MSG.GET.KV_{bucket}",)
 
 
-def _lane(partition: int) -> tuple[str, ...]:
-    """The consumer of a service's lane, and the one that reads a tenant's past for a replay."""
-    api, lane = "$JS.API.CONSUMER", f"{JOURNAL}.{_OWN}-{partition}"
-    reader = f"{JOURNAL}.{_OWN}-read-{partition}"
+def _reads_journal() -> tuple[str, ...]:
+    """Readers of the journal (`tenantry.bus.reader`), and what comes next of a tenant.
+
+    A reader is a consumer under a random name, so `*`: nobody can guess those of others. A service
+    may follow any event, so it may read all of the journal.
+    """
+    api = "$JS.API"
     return (
-        f"{api}.CREATE.{lane}",
-        f"{api}.CREATE.{lane}.>",
-        f"{api}.INFO.{lane}",
-        f"{api}.MSG.NEXT.{lane}",
-        f"{api}.UNPIN.{lane}",
-        f"$JS.ACK.{lane}.>",
-        f"{api}.CREATE.{reader}.journal.>",
-        f"{api}.INFO.{reader}",
-        f"{api}.MSG.NEXT.{reader}",
-        f"{api}.DELETE.{reader}",
+        f"{api}.STREAM.INFO.{JOURNAL}",
+        f"{api}.STREAM.MSG.GET.{JOURNAL}",
+        f"{api}.DIRECT.GET.{JOURNAL}",
+        f"{api}.CONSUMER.CREATE.{JOURNAL}.*.journal.>",
+        f"{api}.CONSUMER.INFO.{JOURNAL}.*",
+        f"{api}.CONSUMER.MSG.NEXT.{JOURNAL}.*",
+        f"{api}.CONSUMER.DELETE.{JOURNAL}.*",
     )
 
 
@@ -156,7 +153,15 @@ _ROUTER = Template(
 
 _SERVICE = Template(
     sub=Permission(
-        allow=(f"request.*.{_OWN}.*", OWN_INBOX, *_discovery(_OWN), TALLIES, *_life(_OWN))
+        allow=(
+            f"request.*.{_OWN}.*",
+            OWN_INBOX,
+            *_discovery(_OWN),
+            TALLIES,
+            *_life(_OWN),
+            f"$KV.leases.{_OWN}.*",
+            f"platform.released.{_OWN}.*",
+        )
     ),
     pub=Permission(
         allow=(
@@ -171,11 +176,14 @@ _SERVICE = Template(
             ANY_MESH_INBOX,
             f"$SRV.PING.{_OWN}",
             *_life(_OWN),
+            f"platform.released.{_OWN}.*",
             "platform.router.renew_context",
             f"$KV.catalogue.{_OWN}.>",
             f"$KV.state.*.{_OWN}.>",
             f"$KV.cursors.{_OWN}.*",
             f"$KV.replays.{_OWN}.*",
+            f"$KV.checkpoints.{_OWN}.*",
+            f"$KV.leases.{_OWN}.*",
             *_watches("keys"),
             *_gets("keys"),
             *_last_of("keys"),
@@ -188,17 +196,17 @@ _SERVICE = Template(
             *_watches("replays", f"{_OWN}.*"),
             *_gets("replays", f"{_OWN}.*"),
             *_last_of("replays"),
-            f"$JS.API.STREAM.INFO.{JOURNAL}",
-            # A service may follow any event, and so read all of the journal.
-            f"$JS.API.DIRECT.GET.{JOURNAL}",
-            *(subject for partition in _LANES for subject in _lane(partition)),
+            *_gets("checkpoints", f"{_OWN}.*"),
+            *_gets("leases", f"{_OWN}.*"),
+            *_consumes("leases", f"{_OWN}.*"),
+            *_reads_journal(),
         )
     ),
 )
 
 
 def _manages(stream: str) -> tuple[str, ...]:
-    """All of one stream but what its consumers deliver to others: no ack, no pin."""
+    """All of one stream but what its consumers deliver to others: no ack."""
     api = "$JS.API"
     return (
         f"{api}.STREAM.*.{stream}",
@@ -215,7 +223,10 @@ def _manages(stream: str) -> tuple[str, ...]:
 
 
 _STREAMS = (JOURNAL, DEAD, SCHEDULES, TIMERS, AUDIT, RESTORING, *(f"KV_{name}" for name in BUCKETS))
-_WRITTEN = ("tenants", "plans", "keys", "usage", "volumes", "cursors", "replays", "redrives")
+_WRITTEN = (
+    *("tenants", "plans", "keys", "usage", "volumes"),
+    *("cursors", "checkpoints", "replays", "redrives"),
+)
 _OUTBOXES = {
     "KV_tenants": "tenants-events",
     "KV_plans": "tenants-plans",

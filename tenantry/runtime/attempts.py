@@ -1,115 +1,140 @@
-"""One try of one stored message, and what becomes of it."""
+"""One try of one stored message: a slot, the handler, and how it ended."""
 
 from __future__ import annotations
 
 import asyncio
-import enum
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+import contextvars
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
 
 import structlog
 
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context
-from tenantry.context.turn import Turn
-from tenantry.errors import DeadlineExceeded, HandlerFailed, LaneLost, Rejection, Superseded
-from tenantry.runtime.slots import Slots
-from tenantry.runtime.stored import Incoming, Permanent, StoredMessages
+from tenantry.context.fence import Fence, fence_of
+from tenantry.delivery.dead_letters import Incoming
+from tenantry.delivery.settlement import Outcome, Result
+from tenantry.errors import HandlerFailed, LaneLost, Rejection, Superseded
+from tenantry.fairness.ticket import Ticket
+from tenantry.messages import Cursor
+from tenantry.runtime.commit import Commit
+from tenantry.runtime.progress import settled_up_to
+from tenantry.runtime.slots import NOBODY, Slots
+from tenantry.runtime.stored import NotBegun, Permanent, StoredMessages
 from tenantry.service.handler import Handler
-from tenantry.wire import trace
 
-GRACE = 15.0
-"""What a run may take beyond its handler's timeout: for what it publishes, and its clean-up."""
+log = structlog.get_logger("tenantry.dispatch")
 
-_CUT = 1.0
-
-log = structlog.get_logger("tenantry.lane")
+_DONE, _LOST = Result(Outcome.DONE), Result(Outcome.LOST)
 
 
-class Outcome(enum.Enum):
-    """What became of a try."""
-
-    DONE = "done"
-    FAILED = "failed"
-    HOPELESS = "hopeless"
-    LATE = "late"
-    """A later message of the tenant has been handled already."""
-    LOST = "lost"
-    """It is not for this replica any more to say what becomes of the message."""
-
-
-class Result(NamedTuple):
-    """The outcome, and why where it is a failure."""
-
-    outcome: Outcome
-    why: Rejection | None = None
-
-
-class Attempts:
+class StoredAttempts:
     """Runs the stored messages of one service in one replica, as there are slots for them."""
 
-    def __init__(self, stored: StoredMessages, slots: Slots) -> None:
+    def __init__(self, stored: StoredMessages, slots: Slots, commit: Commit) -> None:
         self._stored = stored
         self._slots = slots
-        self._hung: set[asyncio.Task[None]] = set()
+        self._commit = commit
+        self._tickets: dict[Fence, Ticket] = {}
+        """Of what runs."""
+        self._nobody = contextvars.copy_context()
+        """What a handler sets in its context must not be there for the next one."""
 
     async def run(
-        self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
+        self, handler: Handler, message: Incoming, delivery: Delivery, fence: Fence
     ) -> Result:
-        """Try once. The handler runs in a task of its own, so nothing stays for the next."""
-        claims = self._stored.claims(message, delivery)
-        ticket = await self._slots.hold(
-            claims.tenant if claims is not None else "",
-            handler.name,
-            weight=claims.weight if claims is not None else 1,
-            concurrency=claims.concurrency if claims is not None else 0,
-        )
+        """Try once, in a context of its own. Raises only CancelledError."""
+        tenant = message.subject.split(".", 3)[2]
+        claims = self._stored.claims(tenant, message, delivery)
+        if claims is not None:
+            share = self._slots.share(claims.concurrency) if claims.concurrency else 0
+            ticket = Ticket(
+                tenant, handler.name, NOBODY, weight=claims.weight, concurrency=share, stored=True
+            )
+        else:  # it will be refused: at nobody's cost
+            ticket = Ticket("", handler.name, NOBODY, stored=True)
+        if not self._slots.enter(ticket):
+            await self._slots.wait(ticket)
+        self._tickets[fence] = ticket
         try:
-            return await self._try(handler, message, delivery, turn)
+            handling = self._stored.handle(handler, message, delivery, fence)
+            await _in_context(self._nobody.copy(), handling)
+        except Superseded as late:
+            if isinstance(late, LaneLost) or fence.lost:
+                return _LOST
+            log.info("settled before", action=handler.name, seq=delivery.seq)
+            return Result(Outcome.LATE, late)
+        except NotBegun as waits:
+            return Result(Outcome.NOT_BEGUN, waits.rejection)
+        except Permanent as permanent:
+            return Result(Outcome.HOPELESS, permanent.rejection)
+        except Rejection as rejection:
+            return _LOST if fence.lost else Result(Outcome.FAILED, rejection)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as odd:  # noqa: BLE001  (it would end whoever serves its tenant)
+            why = HandlerFailed(f"{handler.name} failed")
+            why.cause = f"{type(odd).__name__}: {odd}".removesuffix(": ")
+            log.error("handler failed", action=handler.name, seq=delivery.seq, why=why.cause)
+            return Result(Outcome.FAILED, why)
         finally:
+            self._leave(fence)
+        return _DONE
+
+    def abandon(self, fence: Fence) -> None:
+        """Leave a handler to itself that ignores its end: nothing that it does counts any more."""
+        fence.end()
+        self._leave(fence)
+
+    def _leave(self, fence: Fence) -> None:
+        if (ticket := self._tickets.pop(fence, None)) is not None:
             self._slots.leave(ticket)
 
-    async def _try(
-        self, handler: Handler, message: Incoming, delivery: Delivery, turn: Turn
-    ) -> Result:
-        task = asyncio.create_task(self._stored.handle(handler, message, delivery, turn))
-        try:
-            await asyncio.sleep(0)
-            if not task.done():  # most have ended by now; to wait with a timer costs 10 µs
-                await asyncio.wait({task}, timeout=handler.timeout + GRACE)
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait({task}, timeout=_CUT)
-            self._abandon(task, turn)
-            raise
-        if not task.done():
-            self._abandon(task, turn)
-            log.error("handler hangs and was left", action=handler.name, seq=delivery.seq)
-            return Result(
-                Outcome.FAILED, DeadlineExceeded(f"{handler.name} hangs and ignores its end")
-            )
-        return _result(task, turn, handler, delivery)
-
     async def reset(
-        self, tenant: str, hook: Callable[[Context], Awaitable[None]], turn: Turn
+        self, tenant: str, hook: Callable[[Context], Awaitable[None]], fence: Fence
     ) -> None:
         """Run a service's reset hook; raises :class:`Rejection` where it fails."""
         ticket = await self._slots.hold(tenant, "reset")
         try:
-            await _ends(asyncio.create_task(self._stored.reset(tenant, hook, turn)))
+            await _ends(asyncio.create_task(self._stored.reset(tenant, hook, fence)))
         finally:
             self._slots.leave(ticket)
 
-    def _abandon(self, task: asyncio.Task[None], turn: Turn) -> None:
-        """Let a task that ignores its cancellation go on, but let nothing that it does count."""
-        turn.end()
-        self._hung.add(task)
-        task.add_done_callback(self._buried)
+    async def finish(self, tenant: str, cursor: Cursor, *, first: int) -> None:
+        """Finish what a former owner has committed of a tenant's messages from `first` on."""
+        await self._commit.finish(tenant, cursor.generation, fence_of(cursor.epoch, first))
 
-    def _buried(self, task: asyncio.Task[None]) -> None:
-        self._hung.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen
+    async def settled_up_to(self, tenant: str, cursor: Cursor, *, first: int, since: float) -> int:
+        """Finish what a former owner has committed, and say how far the tenant has come."""
+        await self.finish(tenant, cursor, first=first)
+        return await settled_up_to(
+            self._commit.values.bucket,
+            tenant,
+            self._commit.service,
+            cursor.generation,
+            cursor.epoch,
+            since,
+        )
+
+
+@types.coroutine
+def _in_context(
+    context: contextvars.Context, running: Coroutine[Any, Any, None]
+) -> Generator[Any, Any, None]:
+    """Await a coroutine that has a context of its own, in the task of now: no task is made."""
+    step: Callable[[Any], Any] = running.send
+    sent: Any = None
+    while True:
+        try:
+            waits_for = context.run(step, sent)
+        except StopIteration:
+            return
+        try:
+            sent = yield waits_for
+            step = running.send
+        except BaseException as error:  # noqa: BLE001  (its own to handle, a cancellation too)
+            sent, step = error, running.throw
 
 
 async def _ends(task: asyncio.Task[None]) -> None:
@@ -123,35 +148,3 @@ async def _ends(task: asyncio.Task[None]) -> None:
         failed = HandlerFailed("the reset hook has cancelled itself")
         failed.retry = False
         raise failed from None
-
-
-def _result(task: asyncio.Task[None], turn: Turn, handler: Handler, delivery: Delivery) -> Result:
-    try:
-        task.result()
-    except LaneLost:
-        return Result(Outcome.LOST)
-    except Superseded as late:
-        if not turn.valid:
-            return Result(Outcome.LOST)
-        log.warning("comes late", action=handler.name, seq=delivery.seq)
-        return Result(Outcome.LATE, late)
-    except Permanent as permanent:
-        return Result(Outcome.HOPELESS, permanent.rejection)
-    except Rejection as rejection:
-        return Result(Outcome.FAILED, rejection)
-    except BaseException as odd:  # noqa: BLE001
-        # It has cancelled its own task, or raised what is no Exception: a failure like others. Past
-        # here it would end the task that serves its tenant, and the message would keep its place.
-        why = HandlerFailed(f"{handler.name} failed")
-        why.cause = f"{type(odd).__name__}: {odd}".removesuffix(": ")
-        log.error("handler failed", action=handler.name, seq=delivery.seq, why=why.cause)
-        return Result(Outcome.FAILED, why)
-    return Result(Outcome.DONE)
-
-
-def about(message: Incoming, seq: int) -> dict[str, Any]:
-    """What a log line says of a stored message."""
-    _, _, tenant, action = message.subject.split(".", 3)
-    hop = trace.extract(message.headers)
-    found = {"action": action, "tenant": tenant, "seq": seq}
-    return found if hop is None else {**found, "trace_id": hop.trace_id}

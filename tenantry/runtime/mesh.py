@@ -7,10 +7,12 @@ import time
 from tenantry import subjects
 from tenantry.bus import Bus
 from tenantry.context.context import Context
+from tenantry.context.staged import StagedState
 from tenantry.context.state import State
 from tenantry.errors import DeadlineExceeded, from_inside
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.outbox import Renewer
+from tenantry.runtime.values import Values
 from tenantry.subjects import Address
 from tenantry.wire import headers, problem, trace
 
@@ -24,10 +26,15 @@ class WorkerMesh:
         self._audit = audit
         self._bus = bus
         self._renewer = renewer
+        self.values = Values(bus)
+        """The service's state: what handlers read and what the runtime commits."""
 
     def state(self, context: Context) -> State:
         """The state of the context's service for its tenant."""
-        return State(self._bus, context.tenant, context.service, context.turn, context.check)
+        kind = StagedState if context.fence.is_staged else State
+        bucket = self.values.bucket
+        tenant, service = context.tenant, context.service
+        return kind(self._bus, tenant, service, context.fence, context.check, bucket)
 
     def crossed(self, context: Context, other: Context) -> None:
         """A handler of the tenant `other` has used what it kept of another tenant's message."""

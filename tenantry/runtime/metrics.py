@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tenantry import metrics
+from tenantry.delivery.lanes import Lanes
 from tenantry.metrics import Attributes
-from tenantry.runtime.lanes import Lanes
 from tenantry.runtime.stats import Stats
 from tenantry.service.service import Service
 

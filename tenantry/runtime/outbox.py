@@ -1,17 +1,17 @@
-"""Publishing what a handler has left: into the journal, in its order, under ids that repeat."""
+"""Publishing what a handler emits: into the journal, in its order, under ids that repeat."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from tenantry.bus import Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.context.context import Context, Staged
-from tenantry.errors import JetStreamError, TenantryError, TooLarge, Unavailable
+from tenantry.errors import JetStreamError, Rejection, TenantryError, TooLarge, Unavailable
 from tenantry.messages import RenewContext, RenewedContext
 from tenantry.wire import codec, headers, problem
 
@@ -22,6 +22,11 @@ _MARGIN = 60.0
 
 _KEPT = 10_000
 _TIMEOUT = 5.0
+"""How long the acknowledgements of one batch may take, seconds."""
+
+_BATCH = 256
+"""How many messages are published before their acknowledgements are waited for."""
+
 _decode_renewed = msgspec.json.Decoder(RenewedContext).decode
 
 
@@ -29,6 +34,16 @@ class ForeignSubject(TenantryError):
     """Something would have been published under another tenant than its context's."""
 
     code = "foreign_subject"
+
+
+class Parcel(msgspec.Struct, frozen=True, array_like=True):
+    """One message ready to be published, but for its context and trace."""
+
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+    timer: bool = False
+    """Whether it tells nats-server when a schedule is due: it is published after the others."""
 
 
 class Renewer:
@@ -40,73 +55,120 @@ class Renewer:
 
     async def token(self, context: Context) -> str:
         """A token that is good to send with; raises what the router answers."""
+        return await self.renewed(context.token, context.seq, context.claims.expires)
+
+    async def renewed(self, token: str, seq: int, expires: float) -> str:
+        """A token that is good to send with, for the one that message `seq` came with.
+
+        It is the same where it lives for a while or where `seq` is 0. `expires` is in seconds since
+        the epoch. Raises what the router answers.
+        """
         now = time.time()
-        if not context.seq or context.claims.expires - now > _MARGIN:
-            return context.token
-        kept = self._fresh.get(context.token)
+        if not seq or expires - now > _MARGIN:
+            return token
+        kept = self._fresh.get(token)
         if kept is not None and kept[1] > now:
             return kept[0]
-        ask = RenewContext(token=context.token, seq=context.seq)
+        ask = RenewContext(token=token, seq=seq)
         answer = await self._bus.call(RENEW_SUBJECT, codec.encode(ask), timeout=_TIMEOUT)
         if rejection := problem.load(answer.headers, answer.data):
             raise rejection
-        token = _decode_renewed(answer.data).token
+        fresh = _decode_renewed(answer.data).token
         if len(self._fresh) >= _KEPT:
             self._fresh.clear()
-        self._fresh[context.token] = (token, now + _MARGIN)
-        return token
+        self._fresh[token] = (fresh, now + _MARGIN)
+        return fresh
 
 
 class Outbox:
     """Publishes staged messages, several in flight, and waits until the journal has them all."""
 
     def __init__(self, bus: Bus, renewer: Renewer) -> None:
-        self._bus = bus
-        self._renewer = renewer
+        self.bus = bus
+        self.renewer = renewer
 
     async def refresh(self, context: Context) -> None:
         """Renew a stale context; raises what the router answers, above all TenantUnknown."""
-        await self._renewer.token(context)
+        await self.renewer.token(context)
+
+    @staticmethod
+    def is_stale(expires: float) -> bool:
+        """Whether a context that expires then has to be renewed before anything is sent."""
+        return expires - time.time() <= _MARGIN
 
     async def publish(self, context: Context, staged: Sequence[Staged]) -> None:
-        """Raises :class:`Unavailable` unless all are stored, :class:`TooLarge` where one can't be.
-
-        A repeat within the journal's dedup window stores none twice. Nothing leaves under another
-        tenant than the context's: :class:`ForeignSubject`.
-        """
-        for message in staged:  # all before the first: a half would be stored again at each retry
-            _check_own(message, context)
-            if len(message.body) > self._bus.max_body:
-                raise TooLarge(f"{message.subject} has {len(message.body)} bytes")
-        fields = {headers.CONTEXT: await self._renewer.token(context)}
+        """Publish what a handler has left; raises as :meth:`parcels` and :meth:`send` do."""
+        parcels = self.parcels(context, staged)
+        fields = {headers.CONTEXT: await self.renewer.token(context)}
         context.trace.inject(fields)
+        await self.send(parcels, fields)
+
+    def parcels(self, context: Context, staged: Sequence[Staged]) -> list[Parcel]:
+        """Make staged messages ready to be published: timers last, else in their order.
+
+        All are checked before the first is sent: a half would be stored again at each retry. Raises
+        :class:`TooLarge` where NATS can't take one, and :class:`ForeignSubject` for one that goes
+        to another tenant than the context's.
+        """
+        parcels = []
+        for message in staged:
+            _check_own(message, context)
+            if len(message.body) > self.bus.max_body:
+                raise TooLarge(f"{message.subject} has {len(message.body)} bytes")
+            parcels.append(Parcel(message.subject, _fields(message, context), message.body))
         timers = [message.timer for message in staged if message.timer is not None]
+        parcels += [Parcel(each.subject, dict(each.headers), each.body, True) for each in timers]
+        return parcels
+
+    async def send(self, parcels: list[Parcel], fields: Mapping[str, str]) -> None:
+        """Publish in this order, messages with these headers too; what is stored leaves the list.
+
+        A repeat within the journal's dedup window stores none twice. Raises :class:`Unavailable`
+        unless all are stored, :class:`TooLarge` where one can't be.
+        """
+        while parcels:
+            # A timer that is over before its schedule is stored would find nothing.
+            batch = [each for each in parcels[:_BATCH] if each.timer is parcels[0].timer]
+            left: list[Parcel] = []
+            try:
+                await self._store(batch, fields, left)
+            except TimeoutError:
+                raise Unavailable("the journal does not answer", retry_after=1.0) from None
+            except JetStreamError as error:
+                if error.err_code == js.MESSAGE_TOO_LARGE:
+                    raise TooLarge(f"a message is refused: {error.message}") from None
+                refused = f"the journal refuses: {error.message}"
+                raise Unavailable(refused, retry_after=5.0) from None
+            finally:
+                parcels[: len(batch)] = left
+
+    async def _store(
+        self, batch: list[Parcel], fields: Mapping[str, str], left: list[Parcel]
+    ) -> None:
+        """Publish a batch and wait for all of it; adds to `left` what is not stored."""
+        acks: list[asyncio.Future[Message]] = []
+        waits = iter(batch)
+        why: Rejection | JetStreamError | None = None
         try:
             async with asyncio.timeout(_TIMEOUT):
-                await self._store(
-                    (message, _fields(message, fields, context)) for message in staged
-                )
-                # A timer that is over before its schedule is stored would find nothing.
-                await self._store((timer, dict(timer.headers)) for timer in timers)
-        except TimeoutError:
-            raise Unavailable("the journal does not answer", retry_after=1.0) from None
-        except JetStreamError as error:
-            if error.err_code == js.MESSAGE_TOO_LARGE:
-                raise TooLarge(f"a message is refused: {error.message}") from None
-            raise Unavailable(f"the journal refuses: {error.message}", retry_after=5.0) from None
-
-    async def _store(self, messages: Iterable[tuple[Staged, dict[str, str]]]) -> None:
-        """Publish them in their order, and return when all are stored."""
-        acks: list[asyncio.Future[Message]] = []
-        try:
-            for message, fields in messages:
-                acks.append(await js.begin_store(self._bus, message.subject, message.body, fields))
-            for ack in acks:
-                js.stored(await ack)
+                for each in batch:
+                    own = dict(each.headers) if each.timer else {**fields, **each.headers}
+                    acks.append(await js.begin_store(self.bus, each.subject, each.body, own))
+                for ack in acks:
+                    try:
+                        js.stored(await ack)
+                    except (Rejection, JetStreamError) as error:
+                        why = why or error
+                        left.append(next(waits))
+                    else:
+                        next(waits)
         finally:
+            left.extend(waits)
             for ack in acks:
                 if not ack.cancel() and not ack.cancelled():
                     ack.exception()  # seen: a second failure says no more than the first
+        if why is not None:
+            raise why
 
 
 def _check_own(message: Staged | None, context: Context) -> None:
@@ -120,10 +182,13 @@ def _check_own(message: Staged | None, context: Context) -> None:
         message = message.timer
 
 
-def _fields(message: Staged, common: Mapping[str, str], context: Context) -> dict[str, str]:
-    """The headers of one message. A schedule stays as long as it takes: the plan's retention
-    begins when the command itself is in the journal."""
-    fields = {**common, **message.headers}
+def _fields(message: Staged, context: Context) -> dict[str, str]:
+    """The headers of one message but for context and trace.
+
+    A schedule stays as long as it takes: the plan's retention begins when the command itself is in
+    the journal.
+    """
+    fields = dict(message.headers)
     if message.msg_id:
         fields[headers.MSG_ID] = message.msg_id
     if context.claims.retention and message.timer is None:

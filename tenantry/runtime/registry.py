@@ -9,7 +9,7 @@ import msgspec
 from tenantry.bus import Bucket, Bus
 from tenantry.errors import BadMessage, Conflict, DeclarationError
 from tenantry.messages import Alive, Declaration
-from tenantry.wire.codec import Decoder
+from tenantry.wire.codec import Decoder, encode
 
 BUCKET = "catalogue"
 _ATTEMPTS = 5
@@ -54,7 +54,8 @@ async def register(bus: Bus, declaration: Declaration, live: set[str]) -> None:
             _refuse_contradiction(declaration, other.value)
     for _ in range(_ATTEMPTS):
         entry = await bucket.get(key(declaration.service, declaration.version))
-        if entry is not None and entry.value == declaration:
+        # As it is stored: a default that is a tuple comes back as a list.
+        if entry is not None and encode(entry.value) == encode(declaration):
             return
         if entry is not None and entry.value.digest != declaration.digest:
             _refuse_other_contract(declaration, live)

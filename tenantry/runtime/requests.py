@@ -15,7 +15,7 @@ import structlog
 from tenantry import subjects
 from tenantry.bus import Bus, Message
 from tenantry.context.context import Context
-from tenantry.context.turn import free
+from tenantry.context.fence import free
 from tenantry.errors import (
     DeadlineExceeded,
     HandlerFailed,
@@ -208,7 +208,7 @@ class Requests:
                 incoming,
                 hop,
                 now,
-                turn=free(self._cursors.of(request.tenant).generation),
+                fence=free(self._cursors.of(request.tenant).generation),
                 message_id=incoming.get(headers.MSG_ID) or f"request:{hop.span_id}",
                 deadline=deadline,
             )

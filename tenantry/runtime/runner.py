@@ -1,8 +1,8 @@
-"""One message through its handler: verify, run, publish what it left.
+"""Runs one message: verify its context, call the handler, commit what it left.
 
 The order is the contract (docs/decisions/0003-the-order-of-a-message.md): the context is verified
-before the body is looked at; what a handler emits is in the journal before the message is
-acknowledged or answered; an error says its code outside and its reason only in the log.
+before the body is looked at; what a handler leaves is stored before the message is settled or
+answered; an error says its code outside and its reason only in the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 
 from tenantry import subjects
 from tenantry.context.claims import Claims
-from tenantry.context.context import Context, Mesh, current
+from tenantry.context.context import Context, current
 from tenantry.context.platform import PlatformContext
 from tenantry.context.token import KeyRing
 from tenantry.errors import (
@@ -29,6 +29,8 @@ from tenantry.errors import (
     Unavailable,
 )
 from tenantry.runtime.audit import Audit, Details
+from tenantry.runtime.commit import Commit
+from tenantry.runtime.mesh import WorkerMesh
 from tenantry.runtime.outbox import Outbox
 from tenantry.runtime.stats import Stats
 from tenantry.service.handler import Handler
@@ -49,7 +51,7 @@ class Runner:
         self,
         service: Service,
         ring: KeyRing,
-        mesh: Mesh,
+        mesh: WorkerMesh,
         outbox: Outbox,
         audit: Audit,
         *,
@@ -61,6 +63,7 @@ class Runner:
         """Waits where keys may have been missed; False where none can have been."""
         self.mesh = mesh
         self.outbox = outbox
+        self.commit = Commit(outbox, service.name, mesh.values)
         self.stats = Stats()
         self.resources: Any = None
         self._ring = ring
@@ -128,47 +131,44 @@ class Runner:
     async def run(
         self, handler: Handler, context: Context | None, body: Any, budget: float, trace_id: str
     ) -> bytes:
-        """Run the handler within `budget` seconds, publish what it left, return its answer.
+        """Run the handler within `budget` seconds, commit what it left, return its answer.
 
-        The answer is encoded before anything is published: one that can't be is a failure too.
-        Raises only a :class:`Rejection`, or CancelledError when this task is cancelled.
+        The answer is encoded before anything is committed: one that can't be is a failure too.
+        Raises only a :class:`Rejection`, :class:`Rerun` for a stored message whose handler has to
+        run again on fresh state, or CancelledError when this task is cancelled.
         """
-        arguments = [context if context is not None else PlatformContext(trace_id, self.resources)]
-        if handler.takes_body:
-            arguments.append(body)
-        limit = asyncio.Timeout(None)
+        first = context if context is not None else PlatformContext(trace_id, self.resources)
+        function, limit = handler.function, None
+        running = function(first, body) if handler.takes_body else function(first)
         try:
-            result = await _within(limit, budget, handler.function(*arguments))
+            try:
+                waits_for = running.send(None)
+            except StopIteration as end:
+                result = end.value  # one that never pauses needs no timer (10 µs)
+            else:
+                limit = asyncio.Timeout(None)
+                result = await _within(limit, budget, running, waits_for)
             handler.check_output(result)
-            answer = codec.encode(result)
-        except Rejection:
+            answer = codec.encode(result) if handler.kind == "request" else b""
+        except (Rejection, KeyboardInterrupt, GeneratorExit):
             raise
-        except TimeoutError as error:
-            if limit.expired():
-                log.warning(
-                    "cut off",
-                    action=handler.name,
-                    tenant=_tenant(),
-                    trace_id=trace_id,
-                    after=budget,
-                )
-                raise DeadlineExceeded(f"{handler.name} did not finish in time") from None
-            raise self.failed(handler, trace_id, error) from None
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
+        except BaseException as error:
+            if limit is not None and limit.expired():
+                raise self._late(handler, budget, trace_id) from None
+            task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
             if task is not None and task.cancelling():
                 raise
             raise self.failed(handler, trace_id, error) from None
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  (whatever it raises ends here)
-            raise self.failed(handler, trace_id, error) from None
         finally:
             staged = context.close() if context is not None else ()
-        if context is not None and staged:
-            context.turn.check()
-            await self.outbox.publish(context, staged)
+        if context is not None and (staged or context.uses_state):
+            await self.commit.run(context, staged)
         return answer
+
+    def _late(self, handler: Handler, budget: float, trace_id: str) -> DeadlineExceeded:
+        about = {"action": handler.name, "tenant": _tenant(), "trace_id": trace_id}
+        log.warning("cut off", **about, after=budget)
+        return DeadlineExceeded(f"{handler.name} did not finish in time")
 
     def outward(self, handler: Handler, failure: Exception, trace_id: str) -> Rejection:
         """What may be said outside: never a rejection that something inside has given us."""
@@ -201,12 +201,10 @@ class Runner:
         return failed
 
 
-async def _within(limit: asyncio.Timeout, budget: float, running: Coroutine[Any, Any, Any]) -> Any:
-    """Await a coroutine within `budget` seconds: one that never pauses needs no timer (10 µs)."""
-    try:
-        waits_for = running.send(None)
-    except StopIteration as end:
-        return end.value
+async def _within(
+    limit: asyncio.Timeout, budget: float, running: Coroutine[Any, Any, Any], waits_for: Any
+) -> Any:
+    """Await within `budget` seconds the rest of a coroutine that waits for something."""
     async with limit:
         limit.reschedule(asyncio.get_running_loop().time() + budget)
         return await _go_on(running, waits_for)

@@ -141,16 +141,18 @@ class Slots:
         if scheduler.waits:
             self._dispatch(now)
 
-    async def hold(
-        self, tenant: str, action: str, *, weight: int = 1, concurrency: int = 0
-    ) -> Ticket:
-        """Wait for a slot for a message of the journal; give it to `leave` in the end."""
-        waiter = _Future()
-        share = self.share(concurrency)
-        ticket = Ticket(tenant, action, waiter, weight=weight, concurrency=share, stored=True)
-        if self.enter(ticket) or ticket.state == "running":
-            return ticket
-        waiter.future = asyncio.get_running_loop().create_future()
+    async def hold(self, tenant: str, action: str) -> Ticket:
+        """Take a slot for a tenant, when there is one; give it to `leave` in the end."""
+        ticket = Ticket(tenant, action, NOBODY, stored=True)
+        if not self.enter(ticket):
+            await self.wait(ticket)
+        return ticket
+
+    async def wait(self, ticket: Ticket) -> None:
+        """Wait for the slot of a message of the journal that did not get one at once."""
+        if ticket.state == "running":
+            return
+        waiter = ticket.item = _Future()
         try:
             await waiter.future
         except asyncio.CancelledError:
@@ -159,7 +161,6 @@ class Slots:
             else:
                 self.leave(ticket, Verdict.NEITHER, ran=False)
             raise
-        return ticket
 
     def refuse_all(self, tickets: list[Ticket], why: Callable[[], Rejection]) -> None:
         """Refuse these, where they still wait."""
@@ -297,14 +298,32 @@ class Slots:
 class _Future:
     """A task that waits."""
 
-    future: asyncio.Future[None] | None = None
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def left(self) -> float:
         return math.inf
 
     def start(self, ticket: Ticket) -> None:  # noqa: ARG002  (a Waiter)
-        if self.future is not None and not self.future.done():
+        if not self.future.done():
             self.future.set_result(None)
 
     def refuse(self, ticket: Ticket, why: Rejection) -> None:
         """Never: the journal has the message."""
+
+
+class _Nobody:
+    """Nobody waits yet."""
+
+    def left(self) -> float:
+        return math.inf
+
+    def start(self, ticket: Ticket) -> None:
+        """Whoever enters the ticket sees that it runs."""
+
+    def refuse(self, ticket: Ticket, why: Rejection) -> None:
+        """Never: the journal has the message."""
+
+
+NOBODY = _Nobody()
+"""What stands for a message of the journal until it has to wait for its slot."""

@@ -16,11 +16,13 @@ import structlog
 
 from tenantry import rows, subjects
 from tenantry.bus import Bus, Subscription
+from tenantry.delivery.lanes import Lanes, Rooms
+from tenantry.delivery.suspects import Suspects
 from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
 from tenantry.operator import creds as creds_files
-from tenantry.runtime import lanes, registry
-from tenantry.runtime.attempts import Attempts
+from tenantry.runtime import registry
+from tenantry.runtime.attempts import StoredAttempts
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.keys import KeyTable
@@ -33,6 +35,7 @@ from tenantry.runtime.runner import Runner
 from tenantry.runtime.slots import Slots
 from tenantry.runtime.stored import StoredMessages
 from tenantry.runtime.telling import Telling
+from tenantry.runtime.watchdog import Watchdog
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
 
@@ -84,7 +87,12 @@ class Worker:
             if not all(service.platform for service in self.services):
                 await keys.wait()
                 stack.push_async_callback(keys.stop)
-            running = [ServiceRun(bus, service, keys, self.instance) for service in self.services]
+            suspects = Suspects()
+            running = [
+                ServiceRun(bus, service, keys, self.instance, suspects=suspects)
+                for service in self.services
+            ]
+            await stack.enter_async_context(Watchdog())
             for run in running:
                 run.runner.resources = await stack.enter_async_context(run.service.living())
             for run in running:
@@ -114,6 +122,7 @@ class ServiceRun:
         instance: str,
         *,
         about: Callable[[], dict[str, str]] = dict,
+        suspects: Suspects | None = None,
     ) -> None:
         renewer = Renewer(bus)
         self.service = service
@@ -136,14 +145,16 @@ class ServiceRun:
         self._discovery = Discovery(
             bus, service, instance, self.runner.stats, lambda: keys.about() | about()
         )
-        self._lanes = lanes.Lanes(
+        self._lanes = Lanes(
             bus,
             service,
             instance,
-            Attempts(StoredMessages(self.runner), self.slots),
-            self._members,
-            self._cursors,
-            self._replays,
+            StoredAttempts(StoredMessages(self.runner), self.slots, self.runner.commit),
+            Rooms(
+                cursors=self._cursors,
+                replays=self._replays,
+                suspects=suspects if suspects is not None else Suspects(),
+            ),
         )
         self._telling = Telling(bus, service.name, instance, self.runner.stats.tenants)
         self._metrics = ServiceMetrics(service, self.runner.stats, self._lanes)
@@ -158,7 +169,7 @@ class ServiceRun:
             await self._replays.start()
             versions = {alive.version for alive in living}
             await registry.register(self._bus, self.service.declaration(), versions)
-            for alive in living:  # else this one would take all lanes, until it hears the others
+            for alive in living:
                 self._members.hear(alive)
         self._members.hear(self.alive)
         await self._audit.start()
@@ -173,7 +184,6 @@ class ServiceRun:
 
     def _changed(self) -> None:
         self.slots.replicas = max(1, len(self._members.instances(self.service.name)))
-        self._lanes.changed()
 
     async def _subscribe(self, handler: Handler) -> Subscription:
         place = subjects.platform if self.service.platform else subjects.requests

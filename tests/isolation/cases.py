@@ -116,8 +116,8 @@ CASES = {
     # Inside the mesh: a process that was taken over, with valid credentials of a role
     80: "a service that hears the edge, or another service's requests",
     81: "a service that signs contexts: asks for one, or lays down a key of its own",
-    82: "a service at another's consumers: makes, changes, pulls, acknowledges, unpins, deletes",
-    83: "a service at another's state, cursors and replays",
+    82: "a service at consumers of others: lists, changes, acknowledges, forges one to go on from",
+    83: "a service at another's state, cursors, replays, checkpoints and leases",
     84: "a service at another's dead letters, schedules and catalogue entry",
     85: "a service that reads tenants' records, plans, credentials or what they use",
     86: "a role that administers JetStream: purge, delete, update, snapshot, restore",

@@ -14,11 +14,9 @@ from pathlib import Path
 
 from tenantry.operator import roles
 from tenantry.operator.claims import Template
-from tenantry.subjects import PARTITIONS
 
 LISTING = Path(__file__).with_suffix(".txt")
 SERVICES = ("ledger", "orders")
-_ANY = f"<0..{PARTITIONS - 1}>"
 
 
 def effective(template: Template, tags: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -28,7 +26,7 @@ def effective(template: Template, tags: Mapping[str, tuple[str, ...]]) -> list[s
         for kind, subjects in ((word, permission.allow), (f"not {word}", permission.deny)):
             for subject in subjects:
                 lines += [f"{kind} {each}" for each in _filled(subject, tags)]
-    return sorted(_folded(lines))
+    return sorted(set(lines))
 
 
 def listing() -> str:
@@ -50,21 +48,6 @@ def _filled(subject: str, tags: Mapping[str, tuple[str, ...]]) -> list[str]:
     for tag in re.findall(r"\{\{tag\((\w+)\)\}\}", subject):
         return [subject.replace(f"{{{{tag({tag})}}}}", value) for value in tags[tag]]
     return [subject.replace("{{subject()}}", "<own key>")]
-
-
-def _folded(lines: list[str]) -> set[str]:
-    """One line for what holds for each partition."""
-    every = set(lines)
-    for line in lines:
-        if found := re.search(r"-0(?=\.|$)", line):
-            same = [
-                f"{line[: found.start()]}-{number}{line[found.end() :]}"
-                for number in range(PARTITIONS)
-            ]
-            if every.issuperset(same):
-                every.difference_update(same)
-                every.add(f"{line[: found.start()]}-{_ANY}{line[found.end() :]}")
-    return every
 
 
 if __name__ == "__main__":

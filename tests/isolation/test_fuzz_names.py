@@ -201,6 +201,7 @@ def test_what_is_made_of_an_id_is_read_as_its_own(
     own = made(tenant, service, action, number)
     own += [f"$KV.state.{prefix(tenant, 'notes', generation)}x" for generation in (0, 3)]
     own += [f"journal.{subjects.partition(tenant)}.{tenant}.notes.echo"]
+    own += [f"$KV.checkpoints.notes.{subjects.partition(tenant)}"]
     for pattern in reads(tenant):
         assert [subject for subject in own if matches(pattern, subject)], pattern
 

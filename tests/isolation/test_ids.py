@@ -21,7 +21,7 @@ DOTS = ["a.b", ".a", "a.", "acme.orders", "tenant.acme"]
 STARS = ["*", "a*", "*a", "a-*"]
 ARROWS = [">", "a>", "a->", "acme.>"]
 BLANKS = ["a b", "a\tb", "a\r\nPUB x 0\r\n", "a\n", "\na", "a\r", "a\0", "\0", " a", "a "]
-RESERVED = ["$SYS", "$JS", "$KV", "$SRV", "_INBOX", "_MESH", "_R_", "_knock", "_0"]
+RESERVED = ["$SYS", "$JS", "$KV", "$SRV", "_INBOX", "_MESH", "_R_", "_nobody", "_0"]
 LOOKALIKES = [
     *["\u0430cme", "\uff41cme", "acme\u0301", "acme\u200b", "acm\u00e9", "\u0661", "acme\ufeff"],
     *["ac\u00adme", "\u212aelvin", "acme\u3002b", "acme\uff0eb", "\u202eemca", "\ud800"],

@@ -37,8 +37,8 @@ FOREIGN = [
     (20, "$KV.tenants.{other}"),
     (20, "$JS.API.STREAM.PURGE.JOURNAL"),
     (20, "$JS.API.STREAM.DELETE.KV_tenants"),
-    (20, "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.notes-0"),
-    (20, "$JS.ACK.JOURNAL.notes-0.1.1.1.1.1"),
+    (20, "$JS.API.CONSUMER.MSG.NEXT.DEAD.tenants-letters"),
+    (20, "$JS.ACK.DEAD.tenants-letters.1.1.1.1.1"),
     (20, "$SRV.PING"),
     (20, "$SYS.REQ.CLAIMS.UPDATE"),
 ]

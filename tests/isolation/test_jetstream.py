@@ -97,7 +97,8 @@ ATTEMPTS = [
     Attempt(70, f"{API}.DIRECT.GET.KV_catalogue", {"seq": 1, "next_by_subj": "$KV.catalogue.>"}),
 ]
 SILENT = [
-    Attempt(38, "$JS.ACK.JOURNAL.notes-0.1.1.1.1700000000000000000.0"),
+    Attempt(38, "$JS.ACK.DEAD.tenants-letters.1.1.1.1700000000000000000.0"),
+    Attempt(39, "$KV.checkpoints.notes.3", {}),
     Attempt(39, "$KV.state.OTHER.notes.texts", {}),
     Attempt(39, "$KV.tenants.OTHER", {}),
     Attempt(63, "dead.OTHER.notes.1", {}),

@@ -25,7 +25,11 @@ PUBLISHES_NOT = [
     *["platform.alive.orders", "platform.gone.notes", "platform.disconnects", "stats.tenants"],
     *["_INBOX.{other}.x", "_INBOX.{own}.x", f"_MESH.{MESH_KEY}.x", "_R_.x"],
     *["$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.PURGE.JOURNAL", "$JS.FC.JOURNAL.x.y"],
-    *["$JS.ACK.JOURNAL.orders.1.1.1.1.1", "$KV.tenants.{own}", "$KV.state.{other}.notes.texts"],
+    *[
+        "$JS.ACK.DEAD.tenants-letters.1.1.1.1.1",
+        "$KV.tenants.{own}",
+        "$KV.state.{other}.notes.texts",
+    ],
     *["$SRV.PING", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.USER.INFO", "$SYS.REQ.SERVER.PING", "$G.x"],
 ]
 SUBSCRIBES_NOT = [

@@ -18,17 +18,17 @@ from nats.errors import TimeoutError as NoAnswer
 from tenantry import Service
 from tenantry.bus import Bus, api
 from tenantry.bus import jetstream as js
-from tenantry.bus.jetstream import CONSUMER_NOT_FOUND
-from tenantry.errors import JetStreamError, SetupError
+from tenantry.delivery.upgrade import pending
+from tenantry.errors import SetupError
 from tenantry.operator import OperatorHome
 from tenantry.operator import home as operator_home
 from tenantry.runtime import Worker
-from tenantry.runtime.journal import lane_config
+from tests.former import consumer_config
 from tests.integration.operator.clients import Client
 from tests.integration.operator.clients import Mesh as Roles
 from tests.isolation import permissions
 from tests.isolation.cases import Layer, can, cannot
-from tests.mesh import Mesh, Program
+from tests.mesh import PATIENCE, Mesh, Program
 
 SOMEBODY = "_MESH.UBIZF6LJ5WEZ4PZQZGDPPWEAPRL5MFNVZLTLGTGFYKYVPBKJGZ6DVJ5M"
 STREAMS = ("JOURNAL", "DEAD", "SCHEDULES", "TIMERS", "KV_tenants", "KV_state", "KV_keys")
@@ -69,28 +69,18 @@ async def ask(client: Client, subject: str, body: Any = b"") -> dict[str, Any] |
     return dict(json.loads(answer.data))
 
 
-def lane(service: str, partition: int = 0) -> dict[str, Any]:
-    """What makes the consumer of a lane."""
-    config = lane_config(service, "1.0.0", partition, [(service, "place"), ("notes", "noted")])
+def made_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What asks for a consumer on the journal."""
     return {"stream_name": "JOURNAL", "config": config}
 
 
-async def _exists(control: Bus, consumer: str) -> bool:
-    try:
-        await api(control, f"CONSUMER.INFO.JOURNAL.{consumer}")
-    except JetStreamError as error:
-        if error.err_code == CONSUMER_NOT_FOUND:
-            return False
-        raise
-    return True
-
-
 @pytest.fixture
-async def ledger_lane(control: Bus) -> str:
-    """The consumer of a lane of another service, with something in it."""
-    config = {"name": "ledger-0", "durable_name": "ledger-0", "ack_policy": "explicit"}
+async def queue(control: Bus) -> AsyncIterator[str]:
+    """A consumer that somebody else made, with acknowledgements."""
+    config = {"name": "queue", "durable_name": "queue", "ack_policy": "explicit"}
     await js.ensure_consumer(control, "JOURNAL", {**config, "filter_subjects": ["journal.>"]})
-    return "ledger-0"
+    yield "queue"
+    await api(control, "CONSUMER.DELETE.JOURNAL.queue")
 
 
 # --- what each role may do -----------------------------------------------------------------------
@@ -119,6 +109,8 @@ def test_each_line_for_one_service_is_there_for_the_other() -> None:
         *("tenant.*.orders.*", "journal.>", "dead.*.orders.*", "$KV.>", "platform.>"),
         *("platform.router.renew_context", "platform.tenants.create", "platform.alive.ledger"),
         *("$SRV.>", "$SRV.PING.ledger", "$JS.>", "$JS.EVENT.>", "$JS.API.>"),
+        *("$KV.leases.ledger.*", "$KV.leases.>", "$KV.checkpoints.orders.*"),
+        "platform.released.ledger.*",
     ],
 )
 async def test_a_service_hears_nothing_that_is_not_its_own(orders: Client, subject: str) -> None:
@@ -130,6 +122,12 @@ async def test_a_service_hears_nothing_that_is_not_its_own(orders: Client, subje
 @pytest.mark.parametrize("subject", ["request.*.orders.*", "request.*.orders.place", "$SRV.PING"])
 async def test_a_service_hears_its_own_requests(orders: Client, subject: str) -> None:
     assert await orders.may_subscribe(subject, queue="orders")
+
+
+@can(80)
+@pytest.mark.parametrize("subject", ["$KV.leases.orders.*", "platform.released.orders.*"])
+async def test_a_service_hears_of_its_own_instances(orders: Client, subject: str) -> None:
+    assert await orders.may_subscribe(subject)
 
 
 @can(80)
@@ -183,71 +181,79 @@ async def test_a_service_reads_the_keys_and_has_its_contexts_renewed(orders: Cli
 @pytest.mark.parametrize(
     "path",
     [
-        *("CREATE.JOURNAL.ledger-0", "CREATE.JOURNAL.ledger-0.journal.>", "CREATE.JOURNAL"),
-        *("DURABLE.CREATE.JOURNAL.ledger-0", "MSG.NEXT.JOURNAL.ledger-0", "RESET.JOURNAL.ledger-0"),
-        *("UNPIN.JOURNAL.ledger-0", "DELETE.JOURNAL.ledger-0", "PAUSE.JOURNAL.ledger-0"),
-        *("INFO.JOURNAL.ledger-0", "LIST.JOURNAL", "NAMES.JOURNAL", "CREATE.DEAD.orders-0"),
-        *("CREATE.JOURNAL.ledger-read-0.journal.>", "DELETE.JOURNAL.ledger-read-0"),
-        *("MSG.NEXT.JOURNAL.orders", "CREATE.JOURNAL.orders", "CREATE.JOURNAL.orders-16"),
+        *("LIST.JOURNAL", "NAMES.JOURNAL", "CREATE.JOURNAL", "CREATE.JOURNAL.queue"),
+        *("DURABLE.CREATE.JOURNAL.queue", "RESET.JOURNAL.queue", "UNPIN.JOURNAL.queue"),
+        *("PAUSE.JOURNAL.queue", "LEADER.STEPDOWN.JOURNAL.queue"),
+        *("CREATE.DEAD.x", "CREATE.DEAD.x.dead.>", "INFO.DEAD.tenants-letters"),
+        *("MSG.NEXT.DEAD.tenants-letters", "DELETE.DEAD.tenants-letters"),
     ],
 )
-async def test_a_service_touches_no_consumer_of_another(
-    orders: Client, control: Bus, ledger_lane: str, path: str
-) -> None:
-    assert await ask(orders, f"CONSUMER.{path}", lane("ledger")) is None
-    assert await _exists(control, ledger_lane)
+async def test_a_service_neither_lists_nor_administers_consumers(orders: Client, path: str) -> None:
+    config = {"name": "queue", "durable_name": "queue"}
+    assert await ask(orders, f"CONSUMER.{path}", made_of(config)) is None
 
 
 @cannot(82, Layer.SERVER)
-async def test_a_consumer_of_another_can_not_be_made_under_ones_own_name(
-    orders: Client, control: Bus
-) -> None:
-    await _forget(control, "ledger-7")
-    answer = await ask(orders, "CONSUMER.CREATE.JOURNAL.orders-7", lane("ledger", 7))
-    assert answer is not None
-    assert "does not match" in answer["error"]["description"]
-    assert not await _exists(control, "ledger-7")
-
-
-@cannot(82, Layer.SERVER)
-async def test_a_service_acknowledges_nothing_for_another(
-    orders: Client, roles: Roles, control: Bus, acme: Program, ledger_lane: str
+async def test_a_service_acknowledges_nothing(
+    orders: Client, roles: Roles, control: Bus, acme: Program, queue: str
 ) -> None:
     await acme.client.publish("notes.remember", {"text": "x"})
     stream = (await roles.root()).nats.jetstream()
-    [message] = await (await stream.pull_subscribe_bind(ledger_lane, "JOURNAL")).fetch(1)
+    [message] = await (await stream.pull_subscribe_bind(queue, "JOURNAL")).fetch(1)
     assert not await orders.may_publish(message.reply)
-    info = await api(control, f"CONSUMER.INFO.JOURNAL.{ledger_lane}")
+    info = await api(control, f"CONSUMER.INFO.JOURNAL.{queue}")
     assert info["num_ack_pending"] > 0
 
 
-@can(82)
-async def test_a_service_makes_pulls_acknowledges_and_unpins_its_own(
-    orders: Client, control: Bus, acme: Program
+@cannot(82, Layer.SERVER)
+async def test_a_service_makes_no_consumer_that_another_would_go_on_from(
+    orders: Client, control: Bus
 ) -> None:
-    made = await ask(orders, "CONSUMER.CREATE.JOURNAL.orders-3", lane("orders", 3))
+    """The upgrade takes a consumer of the version before for the place where a service stands."""
+    config = consumer_config("ledger", 7, ("ledger", "place"))
+    path = "CONSUMER.CREATE.JOURNAL.ledger-7.journal.>"
+    answer = await ask(orders, path, made_of(config))
+    assert answer is not None
+    assert answer["error"]["code"] == 400
+    single = {key: value for key, value in config.items() if key != "filter_subjects"}
+    made = await ask(orders, path, made_of(single | {"filter_subject": "journal.>"}))
     assert made is not None
-    assert made["name"] == "orders-3"
-    for path, body in (("INFO", b""), ("UNPIN", {"group": "lane"})):
-        answer = await ask(orders, f"CONSUMER.{path}.JOURNAL.orders-3", body)
-        assert answer is not None
-        assert "error" not in answer
-    assert await orders.may_publish("$JS.API.CONSUMER.MSG.NEXT.JOURNAL.orders-3")
-    assert await orders.may_publish("$JS.ACK.JOURNAL.orders-3.1.1.1.1.0")
-    await _forget(control, "orders-3")
+    assert made["name"] == "ledger-7"
+    assert not await pending(control, "ledger", 7)
+    await api(control, "CONSUMER.DELETE.JOURNAL.ledger-7")
 
 
 @can(82)
-async def test_a_service_reads_the_past_of_a_tenant_for_a_replay(orders: Client) -> None:
-    config = {"name": "orders-read-3", "filter_subject": "journal.3.acme.*.*"}
-    made = await ask(
-        orders,
-        "CONSUMER.CREATE.JOURNAL.orders-read-3.journal.3.acme.*.*",
-        {"stream_name": "JOURNAL", "config": config},
-    )
+async def test_a_consumer_of_the_version_before_is_gone_on_from(control: Bus) -> None:
+    await js.ensure_consumer(control, "JOURNAL", consumer_config("ledger", 8, ("ledger", "place")))
+    assert await pending(control, "ledger", 8)
+    await api(control, "CONSUMER.DELETE.JOURNAL.ledger-8")
+
+
+@can(82)
+async def test_a_service_reads_the_journal(orders: Client, acme: Program) -> None:
+    await acme.client.publish("notes.remember", {"text": "x"})
+    config = {"name": "reader-x", "filter_subject": "journal.>", "ack_policy": "none"}
+    made = await ask(orders, "CONSUMER.CREATE.JOURNAL.reader-x.journal.>", made_of(config))
     assert made is not None
-    assert made["name"] == "orders-read-3"
-    assert (await ask(orders, "CONSUMER.DELETE.JOURNAL.orders-read-3")) is not None
+    assert made["num_pending"] > 0
+    inbox = await orders.subscribe(f"_MESH.{orders.public_key}.r")
+    path = "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.reader-x"
+    await orders.nats.publish(path, b"", reply=inbox.subject)
+    assert (await inbox.next_msg(PATIENCE)).subject.startswith("journal.")
+    assert await ask(orders, "CONSUMER.INFO.JOURNAL.reader-x") is not None
+    assert await ask(orders, "CONSUMER.DELETE.JOURNAL.reader-x") is not None
+
+
+@can(82)
+async def test_a_service_asks_the_leader_what_comes_next_of_a_tenant(
+    orders: Client, acme: Program
+) -> None:
+    await acme.client.publish("notes.remember", {"text": "x"})
+    wish = {"seq": 1, "next_by_subj": f"journal.*.{acme.id}.>"}
+    found = await ask(orders, "STREAM.MSG.GET.JOURNAL", wish)
+    assert found is not None
+    assert acme.id in found["message"]["subject"]
 
 
 # --- 83: state -----------------------------------------------------------------------------------
@@ -269,6 +275,14 @@ async def test_a_service_reads_the_past_of_a_tenant_for_a_replay(orders: Client)
         "$JS.API.CONSUMER.CREATE.KV_state.r.$KV.state.*.*.>",
         "$JS.API.CONSUMER.CREATE.KV_state.r.$KV.state.*.ledger.>",
         "$JS.API.CONSUMER.CREATE.KV_cursors.r.$KV.cursors.>",
+        *("$KV.checkpoints.ledger.3", "$KV.leases.ledger.one", "platform.released.ledger.3"),
+        "$JS.API.DIRECT.GET.KV_checkpoints.$KV.checkpoints.ledger.3",
+        "$JS.API.DIRECT.GET.KV_leases.$KV.leases.ledger.one",
+        *("$JS.API.DIRECT.GET.KV_checkpoints", "$JS.API.STREAM.MSG.GET.KV_leases"),
+        *("$JS.API.STREAM.PURGE.KV_checkpoints", "$JS.API.STREAM.PURGE.KV_leases"),
+        "$JS.API.CONSUMER.CREATE.KV_checkpoints.r.$KV.checkpoints.orders.*",
+        "$JS.API.CONSUMER.CREATE.KV_leases.r.$KV.leases.>",
+        "$JS.API.CONSUMER.CREATE.KV_leases.r.$KV.leases.ledger.*",
         "$JS.API.CONSUMER.CREATE.KV_replays.r.$KV.replays.ledger.*",
     ],
 )
@@ -317,6 +331,34 @@ async def test_a_service_reads_and_writes_its_own_state(orders: Client, control:
         assert (await orders.nats.request(path)).data == value
     assert await orders.may_publish("$KV.cursors.orders.acme")
     assert await orders.may_publish("$KV.replays.orders.acme")
+    assert await orders.may_publish("platform.released.orders.3")
+
+
+@can(83)
+@pytest.mark.parametrize("key", ["checkpoints.orders.3", "leases.orders.one"])
+async def test_a_service_reads_and_writes_its_checkpoints_and_leases(
+    orders: Client, key: str
+) -> None:
+    await orders.nats.request(f"$KV.{key}", b"{}")
+    bucket = key.partition(".")[0]
+    found = await orders.nats.request(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{key}")
+    assert found.data == b"{}"
+
+
+@can(83)
+async def test_a_service_lists_its_leases(orders: Client) -> None:
+    await orders.nats.request("$KV.leases.orders.listed", b"{}")
+    made = await ask(
+        orders,
+        "CONSUMER.CREATE.KV_leases.r.$KV.leases.orders.*",
+        {
+            "stream_name": "KV_leases",
+            "config": {"name": "r", "filter_subject": "$KV.leases.orders.*", "ack_policy": "none"},
+        },
+    )
+    assert made is not None
+    assert made["num_pending"] > 0
+    assert await ask(orders, "CONSUMER.DELETE.KV_leases.r") is not None
 
 
 # --- 84: what it leaves behind -------------------------------------------------------------------
@@ -475,10 +517,11 @@ async def test_no_role_of_the_mesh_reaches_sys(roles: Roles, role: str) -> None:
 
 
 @cannot(87, Layer.SERVER)
-async def test_control_acknowledges_and_unpins_nothing_for_a_service(roles: Roles) -> None:
+async def test_control_does_nothing_in_the_place_of_a_service(roles: Roles) -> None:
     control = await roles.role("control")
     assert not await control.may_publish("$JS.ACK.JOURNAL.ledger-0.1.1.1.1.0")
-    assert not await control.may_publish("$JS.API.CONSUMER.UNPIN.JOURNAL.ledger-0")
+    assert not await control.may_publish("$KV.leases.ledger.one")
+    assert not await control.may_publish("platform.released.ledger.3")
     assert not await control.may_publish("request.acme.ledger.total")
     assert not await control.may_publish("$KV.state.acme.ledger.total")
 
@@ -511,7 +554,7 @@ def test_no_credentials_are_issued_for_no_service(mesh: Mesh) -> None:
     "subject",
     [
         *("$KV.state.acme.orders.x", "$KV.state.acme..x", "dead.acme.orders.1"),
-        *("$JS.API.CONSUMER.MSG.NEXT.JOURNAL.orders-0", "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.-0"),
+        *("$KV.checkpoints.orders.3", "$KV.checkpoints..3", "$KV.leases.orders.one"),
         *("platform.alive.orders", "$KV.catalogue.orders.1.0.0"),
     ],
 )
@@ -558,11 +601,3 @@ async def test_jetstream_still_answers_wherever_it_is_told(orders: Client, own_m
         await asyncio.sleep(0.2)
         found = await root.call("$JS.API.DIRECT.GET.KV_usage.$KV.usage.acme")
         assert b"evil" in found.data
-
-
-# --- helpers -------------------------------------------------------------------------------------
-
-
-async def _forget(control: Bus, consumer: str) -> None:
-    if await _exists(control, consumer):
-        await api(control, f"CONSUMER.DELETE.JOURNAL.{consumer}")

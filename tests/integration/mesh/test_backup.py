@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from tenantry.bus import Bus, Message, api, snapshot, store
+from tenantry.bus import Bucket, Bus, Message, api, snapshot, store
 from tenantry.bus import jetstream as js
 from tenantry.bus.scan import find_last
 from tenantry.errors import Conflict, JetStreamError, NotFound, SetupError, Unavailable
 from tenantry.journal import backup, restore
-from tenantry.journal.backup import Manifest
+from tenantry.journal.backup import Manifest, StreamFile
+from tenantry.messages import Checkpoint
 from tenantry.operator import OperatorHome
 from tenantry.runtime.config import MeshConfig
 from tenantry_workers.tenants.provision import provision
@@ -132,13 +133,77 @@ async def test_what_goes_on_meanwhile_does_not_disturb(
     assert await sending > 0
     done = await restore.restore(target, tmp_path / "b", backup.check(tmp_path / "b"))
     journal = next(each for each in done if each.name == "JOURNAL")
-    wanted = next(each for each in manifest.streams if each.name == "JOURNAL")
+    wanted = _journal(manifest)
     assert journal.messages == wanted.messages >= COUNT - 1
     restored = await content(target, "JOURNAL")
     assert wanted.reached >= journal.last_seq
     await store(target, "tenant.t9.archive.note", b"after")
     assert await find_last(target, "JOURNAL", "journal.*.t9.archive.note") > wanted.reached
     assert restored == (await content(bus, "JOURNAL"))[: len(restored)]
+
+
+async def test_a_checkpoint_is_older_than_the_journal_beside_it(
+    bus: Bus, target: Bus, tmp_path: Path
+) -> None:
+    checkpoints, stopped = Bucket(bus, "checkpoints", Checkpoint), False
+
+    async def settle() -> None:
+        while not stopped:
+            ack = await store(bus, "tenant.t9.archive.note", os.urandom(5_000))
+            await checkpoints.put("archive.3", Checkpoint(read_to=ack.seq))
+
+    settling = asyncio.create_task(settle())
+    await eventually(lambda: _is_written(checkpoints))
+    manifest = await take(bus, tmp_path / "b")
+    stopped = True
+    await settling
+    await restore.restore(target, tmp_path / "b", manifest)
+    entry = await Bucket(target, "checkpoints", Checkpoint).get("archive.3")
+    assert entry is not None
+    assert COUNT < entry.value.read_to <= _journal(manifest).state["last_seq"]
+
+
+async def _is_written(checkpoints: Bucket[Checkpoint]) -> bool:
+    return await checkpoints.get("archive.3") is not None
+
+
+async def test_a_restored_checkpoint_says_how_old_it_is(
+    bus: Bus, target: Bus, tmp_path: Path
+) -> None:
+    written = Checkpoint(epoch=3, owner="archive-1", read_to=7, age=0.5)
+    await Bucket(bus, "checkpoints", Checkpoint).put("archive.3", written)
+    manifest = await take(bus, tmp_path / "b")
+    saved = manifest.checkpoints["archive.3"]
+    later = msgspec.structs.replace(saved, time=saved.time - 1_000)
+    await restore.restore(
+        target,
+        tmp_path / "b",
+        msgspec.structs.replace(manifest, checkpoints={"archive.3": later}),
+    )
+    entry = await Bucket(target, "checkpoints", Checkpoint).get("archive.3")
+    assert entry is not None
+    assert entry.value.age > 1_000
+    assert msgspec.structs.replace(entry.value, age=0.5) == written
+
+
+async def test_a_backup_without_checkpoints_is_restored(
+    bus: Bus, target: Bus, tmp_path: Path
+) -> None:
+    """The version before has made it."""
+    await take(bus, tmp_path / "b")
+    path = tmp_path / "b" / "manifest.json"
+    older = msgspec.json.decode(path.read_bytes()) | {"version": 1}
+    del older["checkpoints"]
+    path.write_bytes(msgspec.json.encode(older))
+    await restore.restore(target, tmp_path / "b", backup.check(tmp_path / "b"))
+    assert await content(target, "JOURNAL") == await content(bus, "JOURNAL")
+
+
+async def test_leases_are_not_in_a_backup(bus: Bus, target: Bus, tmp_path: Path) -> None:
+    await store(bus, "$KV.leases.archive.one", b"{}")
+    await restore.restore(target, tmp_path / "b", await take(bus, tmp_path / "b"))
+    await provision(target, MeshConfig())
+    assert await content(target, "KV_leases") == []
 
 
 async def test_a_backup_is_for_its_owner_alone(bus: Bus, tmp_path: Path) -> None:
@@ -251,7 +316,7 @@ def _edit(old: str, new: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "no manifest"),
         (_edit("tenantry-backup", "another"), "no manifest"),
-        (_edit('"version": 1', '"version": 2'), "version 2"),
+        (_edit('"version": 2', '"version": 3'), "version 3"),
         (_edit('"name": "DEAD"', '"name": "../DEAD"'), "names no stream"),
         (_edit('"last_seq"', '"lost_seq"'), "does not say"),
     ],
@@ -282,6 +347,18 @@ async def test_streams_that_are_there_are_replaced(bus: Bus, tmp_path: Path) -> 
     assert await content(bus, "JOURNAL") == before
 
 
+@pytest.mark.parametrize("bucket", ["checkpoints", "leases"])
+async def test_what_speaks_of_another_journal_is_deleted(
+    bus: Bus, target: Bus, tmp_path: Path, bucket: str
+) -> None:
+    manifest = await take(bus, tmp_path / "b")
+    await provision(target, MeshConfig())
+    await store(target, f"$KV.{bucket}.archive.3", b"{}")
+    await restore.restore(target, tmp_path / "b", manifest, replace=True)
+    await provision(target, MeshConfig())
+    assert await content(target, f"KV_{bucket}") == []
+
+
 async def test_half_a_restore_is_said_and_begun_anew(bus: Bus, target: Bus, tmp_path: Path) -> None:
     manifest = await take(bus, tmp_path / "b")
     good = (tmp_path / "b" / "JOURNAL.snapshot").read_bytes()
@@ -304,7 +381,7 @@ async def test_an_interrupted_restore_goes_on_without_being_told_to_replace(
     manifest = await take(bus, tmp_path / "b")
 
     def stop(sent: int) -> None:
-        if sent > manifest.streams[0].bytes:
+        if sent > _journal(manifest).bytes:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -322,7 +399,7 @@ async def test_what_expired_meanwhile_is_counted(bus: Bus, target: Bus, tmp_path
     await asyncio.sleep(1.1)  # the time that the message has to live
     done = await restore.restore(target, tmp_path / "b", manifest)
     journal = next(each for each in done if each.name == "JOURNAL")
-    wanted = manifest.streams[0]
+    wanted = _journal(manifest)
     assert journal.messages + journal.expired == wanted.messages
     assert journal.last_seq == wanted.state["last_seq"]
 
@@ -373,10 +450,17 @@ async def test_sequences_that_the_rest_speaks_of_are_not_given_out_again(
         await store(target, "tenant.t1.archive.note", bytes(1_000))
 
 
+def _journal(manifest: Manifest) -> StreamFile:
+    return next(each for each in manifest.streams if each.name == "JOURNAL")
+
+
 def _wish(manifest: Manifest, **changes: Any) -> Manifest:
-    """The same manifest, with something else in its first stream."""
-    first = msgspec.structs.replace(manifest.streams[0], **changes)
-    return msgspec.structs.replace(manifest, streams=(first, *manifest.streams[1:]))
+    """The same manifest, with something else in the journal."""
+    streams = (
+        msgspec.structs.replace(each, **changes) if each.name == "JOURNAL" else each
+        for each in manifest.streams
+    )
+    return msgspec.structs.replace(manifest, streams=tuple(streams))
 
 
 async def test_what_did_not_come_back_is_told(
@@ -385,11 +469,11 @@ async def test_what_did_not_come_back_is_told(
     monkeypatch.setattr(restore, "_PATIENCE", 0.0)
     manifest = await take(bus, tmp_path / "b")
     assert manifest.server.count(".") == 2
-    consumers = (*manifest.streams[0].consumers, backup.ConsumerAt(name="gone", acknowledged=0))
+    consumers = (*_journal(manifest).consumers, backup.ConsumerAt(name="gone", acknowledged=0))
     with pytest.raises(Conflict, match="the consumer gone of JOURNAL did not come back"):
         await restore.restore(target, tmp_path / "b", _wish(manifest, consumers=consumers))
-    config = {**manifest.streams[0].config, "allow_msg_ttl": False}
-    state = {**manifest.streams[0].state, "messages": COUNT}  # one was deleted before
+    config = {**_journal(manifest).config, "allow_msg_ttl": False}
+    state = {**_journal(manifest).state, "messages": COUNT}  # one was deleted before
     wrong = _wish(manifest, state=state, config=config)
     with pytest.raises(Conflict, match=f"with {COUNT - 1} messages up to {COUNT}, instead of"):
         await restore.restore(target, tmp_path / "b", wrong)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantry import lag
-from tenantry.bus import Bucket, Bus, api
+from tenantry import Context, Retry, lag
+from tenantry.bus import Bus
 from tenantry.lag import ServiceLag, TenantLag
-from tenantry.messages import Cursor
+from tenantry.subjects import PARTITIONS
 from tests.letters import lay, stored
 from tests.mesh import Mesh, Program, eventually
-from tests.services import Memory
+from tests.services import Memory, Note
+
+
+class Stubborn(Memory):
+    """Fails for some tenants."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.refuses = set[str]()
+        super().__init__(name, **options)
+
+    async def keep(self, ctx: Context, note: Note) -> None:
+        if ctx.tenant in self.refuses:
+            raise RuntimeError("refused on purpose")
+        await super().keep(ctx, note)
 
 
 async def of_service(control: Bus, name: str) -> ServiceLag:
@@ -35,9 +48,9 @@ async def known(mesh: Mesh, name: str, **options: Any) -> Memory:
 
 async def test_a_service_that_is_through_has_none(mesh: Mesh, control: Bus) -> None:
     await known(mesh, "idle")
-    assert await of_service(control, "idle") == ServiceLag(
-        service="idle", waiting=0, in_hand=0, behind=0, oldest=None, dead=0
-    )
+    found = await of_service(control, "idle")
+    assert (found.waiting, found.in_hand, found.sidelined, found.dead) == (0, 0, 0, 0)
+    assert found.oldest is None
 
 
 async def test_what_nobody_reads_waits(mesh: Mesh, control: Bus) -> None:
@@ -73,69 +86,59 @@ async def test_what_is_handled_waits_no_more(mesh: Mesh, control: Bus) -> None:
         await running.stop()
 
 
-async def test_what_an_instance_has_is_in_hand(mesh: Mesh, control: Bus) -> None:
+async def test_what_an_instance_has_waits_or_is_in_hand(mesh: Mesh, control: Bus) -> None:
+    """A checkpoint is written as messages end: until then what was read counts as waiting."""
     memory = Memory("busy", concurrency=2)
     memory.gate.clear()
     running = mesh.start(mesh.worker(memory.service))
     async with mesh.program() as acme:
         await send(acme, memory, *"abcdef")
-        await eventually(lambda: _has_in_hand(control, "busy"))
         found = await of_service(control, "busy")
         assert found.waiting + found.in_hand == 6
-        assert found.waiting > 0
+        tenant = await of_tenant(control, acme.id, "busy")
+        assert tenant.waiting + tenant.in_hand == 6
         await mesh.set(memory.gate)
         await eventually(lambda: _is(control, "busy", 0, 0))
     await running.stop()
 
 
-async def test_a_tenant_that_is_behind_waits_from_its_cursor_on(mesh: Mesh, control: Bus) -> None:
-    memory = Memory("patient")
+async def test_a_tenant_that_is_retried_is_sidelined(mesh: Mesh, control: Bus) -> None:
+    memory = Stubborn("patient", retry=Retry(tries=5, first=60.0, most=60.0))
     running = mesh.start(mesh.worker(memory.service))
     async with mesh.neighbours() as (acme, globex):
-        seqs = await send(acme, memory, "one", "two", "three")
+        memory.refuses.add(acme.id)
+        await send(acme, memory, "one", "two", "three")
+        await eventually(lambda: _is_sidelined(control, acme.id, "patient"))
         await send(globex, memory, "other")
-        await eventually(lambda: _is(control, "patient", 0, 0))
-        await running.stop()
-        cursor = Cursor(
-            next=seqs[1],
-            behind=True,
-            failed=2,
-            code="handler_failed",
-            first_failed=1_000.0,
-            retry_at=2_000.0,
-        )
-        await _cursors(control).put(f"patient.{acme.id}", cursor)
-        await send(acme, memory, "four")
-        assert await of_tenant(control, acme.id, "patient") == TenantLag(
-            service="patient",
-            waiting=3,
-            dead=0,
-            behind=True,
-            failed=2,
-            code="handler_failed",
-            since=1_000.0,
-            retry_at=2_000.0,
-        )
+        await eventually(lambda: _is(control, "patient", 3, 0))
+        found = await of_tenant(control, acme.id, "patient")
+        assert (found.sidelined, found.failed, found.code) == ("failed", 1, "handler_failed")
+        assert (found.waiting, found.in_hand) == (3, 0)
+        assert found.retry_at is not None
+        assert found.since is not None
+        assert found.retry_at > found.since
         assert await of_tenant(control, globex.id, "patient") == TenantLag(
             service="patient", waiting=0, dead=0
         )
-        found = await of_service(control, "patient")
-        assert (found.waiting, found.behind) == (3, 1)
-        assert found.oldest is not None
+        assert (await of_service(control, "patient")).sidelined == 1
+    await running.stop()
 
 
-async def test_a_tenant_that_has_caught_up_is_not_behind(mesh: Mesh, control: Bus) -> None:
-    memory = await known(mesh, "caught")
-    async with mesh.program() as acme:
-        (seq,) = await send(acme, memory, "one")
-        bucket = _cursors(control)
-        await bucket.put(f"caught.{acme.id}", Cursor(next=seq, behind=True, failed=1))
-        await bucket.put(f"caught.{acme.id}", Cursor(next=seq, epoch=1))
-        assert (await of_service(control, "caught")).behind == 0
-        found = await of_tenant(control, acme.id, "caught")
-        assert (found.behind, found.since, found.waiting) == (False, None, 1)
-        await bucket.delete(f"caught.{acme.id}")
-        assert (await of_tenant(control, acme.id, "caught")).waiting == 1
+async def test_who_runs_owns_the_partitions(mesh: Mesh, control: Bus) -> None:
+    memory = Memory("owned")
+    running = mesh.start(mesh.worker(memory.service))
+    await eventually(lambda: _are_owned(control, "owned"))
+    assert (await of_service(control, "owned")).instances == 1
+    await running.stop()
+
+
+async def test_nobody_owns_the_partitions_of_a_service_that_has_stopped(
+    mesh: Mesh, control: Bus
+) -> None:
+    await known(mesh, "left")
+    found = await of_service(control, "left")
+    assert found.instances == 0
+    assert {part.owner for part in found.partitions} == {""}
 
 
 async def test_dead_letters_count(mesh: Mesh, control: Bus) -> None:
@@ -148,35 +151,15 @@ async def test_dead_letters_count(mesh: Mesh, control: Bus) -> None:
         assert (await of_tenant(control, globex.id, "mortal")).dead == 0
 
 
-async def test_more_consumers_than_a_page_has(mesh: Mesh, control: Bus) -> None:
-    names = [f"many-{each}" for each in range(300)]
-    for name in names:
-        config = {
-            "name": name,
-            "durable_name": name,
-            "ack_policy": "explicit",
-            "filter_subjects": ["journal.0.*.many.keep"],
-        }
-        await api(
-            control, f"CONSUMER.CREATE.JOURNAL.{name}", {"stream_name": "JOURNAL", "config": config}
-        )
-    try:
-        found = await lag._lanes(control)
-        assert len(found["many"]) == 300
-        assert "notes" in found
-    finally:
-        for name in names:
-            await api(control, f"CONSUMER.DELETE.JOURNAL.{name}")
+async def _is_sidelined(control: Bus, tenant: str, service: str) -> bool:
+    return (await of_tenant(control, tenant, service)).sidelined == "failed"
 
 
-def _cursors(control: Bus) -> Bucket[Cursor]:
-    return Bucket(control, "cursors", Cursor)
+async def _are_owned(control: Bus, service: str) -> bool:
+    parts = (await of_service(control, service)).partitions
+    return len(parts) == PARTITIONS and len({part.owner for part in parts} - {""}) == 1
 
 
 async def _is(control: Bus, service: str, waiting: int, in_hand: int) -> bool:
     found = await of_service(control, service)
     return (found.waiting, found.in_hand) == (waiting, in_hand)
-
-
-async def _has_in_hand(control: Bus, service: str) -> bool:
-    return (await of_service(control, service)).in_hand > 0

@@ -10,7 +10,8 @@ import pytest
 from tenantry import Context, Retry, Service
 from tenantry.bus import Bucket
 from tenantry.letters import Letters, Selection
-from tenantry.messages import Cursor
+from tenantry.messages import Checkpoint
+from tenantry.subjects import partition
 from tests.mesh import Mesh, Program, eventually
 from tests.services import Note, remember, texts
 
@@ -156,11 +157,12 @@ async def test_after_a_rollback_what_only_the_newer_version_knows_waits_for_it(
     await send(globex, "rolled", ("write", "x"))
     await has(globex, "rolled", "x")
     async with await mesh.insider("control") as control:
-        cursors = Bucket(control, "cursors", Cursor)
+        checkpoints = Bucket(control, "checkpoints", Checkpoint)
 
         async def waits() -> bool:
-            row = await cursors.get(f"rolled.{acme.id}")
-            return row is not None and row.value.code == "unknown_action"
+            found = await checkpoints.get(f"rolled.{partition(acme.id)}")
+            row = found.value.open.get(acme.id) if found is not None else None
+            return row is not None and row.code == "unknown_action"
 
         await eventually(waits)
     assert await acme.texts("rolled") == []

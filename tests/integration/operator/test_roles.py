@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import StreamConfig, SubjectTransform
 
 from tests.integration.operator.clients import PATIENCE, Mesh
 
@@ -17,6 +17,8 @@ BUCKETS = {
     "state": "acme.orders.x",
     "cursors": "orders.acme",
     "replays": "orders.acme",
+    "checkpoints": "orders.3",
+    "leases": "orders.one",
 }
 """The buckets, and a key in each."""
 
@@ -32,6 +34,7 @@ SUBSCRIBES = {
     ],
     "service": [
         *["request.*.orders.*", "$SRV.INFO.orders", "platform.alive.orders", "stats.tenants"],
+        *["$KV.leases.orders.*", "platform.released.orders.*"],
     ],
     "control": ["platform.tenants.*", "$SRV.PING.tenants", "platform.alive.*"],
     "sys": [
@@ -50,6 +53,7 @@ SUBSCRIBES_NOT = {
         *["_INBOX.>", "_INBOX.acme.>", "_MESH.>", ">", "*.*.*.*", "$JS.>", "platform.>"],
         *["schedule.>", "schedule.*.*.*", "timer.>", "due.*.*.*", "stats.>", ANOTHERS_INBOX],
         *["request.*.*.*", "request.*.ledger.*", "platform.alive.*", "$SRV.>"],
+        *["$KV.leases.ledger.*", "$KV.checkpoints.orders.*", "platform.released.ledger.*"],
     ],
     "control": [
         *[
@@ -90,9 +94,12 @@ PUBLISHES = {
         *["platform.alive.orders", "platform.gone.orders", "platform.router.renew_context"],
         *["$SRV.PING.orders", "$KV.catalogue.orders.1.0.0", "$KV.state.a.orders.x"],
         *["schedule.a.orders.c", "timer.a.orders.c", "audit.a.b"],
+        *["$KV.checkpoints.orders.3", "$KV.leases.orders.one", "platform.released.orders.3"],
+        *["$JS.API.CONSUMER.CREATE.JOURNAL.x.journal.>", "$JS.API.STREAM.MSG.GET.JOURNAL"],
     ],
     "control": [
         *["$KV.tenants.acme", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.PURGE.DEAD"],
+        "$KV.checkpoints.orders.3",
         *["platform.tenants.show", "tenant.a.b.c", "stats.tenants"],
     ],
     "sys": [
@@ -115,15 +122,19 @@ PUBLISHES_NOT = {
         *["dead.a.b.c", "schedule.a.b.c", "$KV.state.a.b.c", "platform.alive.ledger"],
         *["audit.a", "audit.a.b.c", "$JS.API.DIRECT.GET.AUDIT", "$JS.API.STREAM.PURGE.AUDIT"],
         *["$JS.API.DIRECT.GET.SCHEDULES", "$JS.API.CONSUMER.CREATE.SCHEDULES.x"],
-        *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$JS.API.STREAM.MSG.GET.JOURNAL"],
+        *["$KV.tenants.acme", "$KV.plans.x", "$KV.keys.k", "$KV.checkpoints.ledger.3"],
+        *["$KV.leases.ledger.one", "platform.released.ledger.3"],
         "$JS.API.STREAM.INFO.KV_tenants",
         *["$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.X"],
         *["$JS.API.CONSUMER.DURABLE.CREATE.JOURNAL.x", "$JS.API.CONSUMER.CREATE.JOURNAL"],
+        *["$JS.API.CONSUMER.CREATE.JOURNAL.x", "$JS.API.CONSUMER.UNPIN.JOURNAL.x"],
+        "$JS.ACK.JOURNAL.x.1.1.1.1.0",
         *["$JS.API.CONSUMER.CREATE.KV_tenants.x", "$JS.API.DIRECT.GET.KV_plans.x"],
         *["$JS.API.CONSUMER.LIST.JOURNAL", "$SYS.REQ.CLAIMS.UPDATE"],
     ],
     "control": [
         *["edge.a.b.c", "request.a.b.c", "_INBOX.a.x", "$KV.state.a.orders.x", "dead.a.b.c"],
+        *["$KV.leases.orders.one", "platform.released.orders.3"],
         *["$JS.API.STREAM.CREATE.X", "$JS.ACK.JOURNAL.orders-0.1.1.1.1.0", "platform.x.y"],
     ],
     "sys": [
@@ -191,16 +202,31 @@ async def test_who_sees_all_of_the_mesh_sees_nothing_of_the_edge(mesh: Mesh) -> 
 async def control(mesh: Mesh) -> None:
     """Makes what JetStream holds in a mesh."""
     js = (await mesh.root()).nats.jetstream()
-    await js.add_stream(StreamConfig(name="JOURNAL", subjects=["tenant.*.*.*"], allow_direct=True))
+    transform = SubjectTransform(
+        src="tenant.*.*.*", dest="journal.3.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
+    )
+    await js.add_stream(
+        StreamConfig(
+            name="JOURNAL",
+            subjects=["tenant.*.*.*"],
+            allow_direct=True,
+            subject_transform=transform,
+        )
+    )
     for name, key in BUCKETS.items():
         bucket = await js.create_key_value(bucket=name, history=5, direct=True)
         await bucket.put(key, name.encode())
 
 
-READS = {"router": ["keys"], "service": ["catalogue", "keys", "state", "cursors", "replays"]}
+READS = {
+    "router": ["keys"],
+    "service": ["catalogue", "keys", "state", "cursors", "replays", "checkpoints", "leases"],
+}
 WATCHES = {
     "router": [("tenants", ">"), ("plans", ">"), ("catalogue", ">"), ("keys", ">")],
-    "service": [("keys", ">"), ("cursors", "orders.*"), ("replays", "orders.*")],
+    "service": [
+        *[("keys", ">"), ("cursors", "orders.*"), ("replays", "orders.*"), ("leases", "orders.*")],
+    ],
 }
 READS_NOT = {"router": ["state"], "service": ["tenants", "plans"]}
 
@@ -248,43 +274,38 @@ async def test_the_router_reads_a_message_of_the_journal(mesh: Mesh) -> None:
     ask = json.dumps({"seq": ack.seq}).encode()
     found = await router.nats.request("$JS.API.DIRECT.GET.JOURNAL", ask, timeout=PATIENCE)
     assert found.headers is not None
-    assert found.headers["Nats-Subject"] == "tenant.acme.orders.placed"
+    assert found.headers["Nats-Subject"] == "journal.3.acme.orders.placed"
 
 
 @pytest.mark.usefixtures("control")
-async def test_a_service_pulls_and_acknowledges(mesh: Mesh) -> None:
-    js = (await mesh.role("service")).nats.jetstream()
-    config = ConsumerConfig(
-        name="orders-1",
-        durable_name="orders-1",
-        filter_subject="tenant.*.pull.*",
-        ack_policy="explicit",
-    )
-    await js.add_consumer("JOURNAL", config)
-    await js.publish("tenant.acme.pull.done", b"x")
-    subscription = await js.pull_subscribe_bind("orders-1", "JOURNAL")
-    [message] = await subscription.fetch(1, timeout=PATIENCE)
-    await message.ack_sync(timeout=PATIENCE)
-    assert (await js.consumer_info("JOURNAL", "orders-1")).num_ack_pending == 0
-
-
-@pytest.mark.usefixtures("control")
-async def test_a_service_frees_the_pin_of_its_consumer(mesh: Mesh) -> None:
+async def test_a_service_reads_the_journal(mesh: Mesh) -> None:
     service = await mesh.role("service")
+    ack = await service.nats.jetstream().publish("tenant.acme.orders.placed", b"x")
     config = {
-        "durable_name": "orders-2",
-        "name": "orders-2",
-        "filter_subject": "tenant.*.pinned.*",
-        "ack_policy": "explicit",
-        "priority_groups": ["lane"],
-        "priority_policy": "pinned_client",
-        "priority_timeout": 30_000_000_000,
+        "name": "reader-1",
+        "filter_subject": "journal.>",
+        "ack_policy": "none",
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": ack.seq,
     }
-    await service.nats.request(
-        "$JS.API.CONSUMER.CREATE.JOURNAL.orders-2.tenant.*.pinned.*",
+    made = await service.nats.request(
+        "$JS.API.CONSUMER.CREATE.JOURNAL.reader-1.journal.>",
         json.dumps({"stream_name": "JOURNAL", "config": config}).encode(),
     )
-    reply = await service.nats.request(
-        "$JS.API.CONSUMER.UNPIN.JOURNAL.orders-2", b'{"group":"lane"}'
-    )
-    assert "error" not in json.loads(reply.data)
+    assert json.loads(made.data)["num_pending"] == 1
+    inbox = await service.subscribe(f"_MESH.{service.public_key}.r")
+    path = "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.reader-1"
+    await service.nats.publish(path, b"", reply=inbox.subject)
+    message = await inbox.next_msg(PATIENCE)
+    assert (message.subject, message.data) == ("journal.3.acme.orders.placed", b"x")
+    gone = await service.nats.request("$JS.API.CONSUMER.DELETE.JOURNAL.reader-1")
+    assert json.loads(gone.data)["success"]
+
+
+@pytest.mark.usefixtures("control")
+async def test_a_service_asks_what_comes_next_of_a_tenant(mesh: Mesh) -> None:
+    service = await mesh.role("service")
+    ack = await service.nats.jetstream().publish("tenant.acme.orders.placed", b"x")
+    wish = json.dumps({"seq": ack.seq, "next_by_subj": "journal.3.acme.>"}).encode()
+    found = await service.nats.request("$JS.API.STREAM.MSG.GET.JOURNAL", wish)
+    assert json.loads(found.data)["message"]["seq"] == ack.seq

@@ -11,7 +11,17 @@ from tests.isolation.attacker import Wire, sign
 from tests.isolation.world.customer import Customer
 
 ACTIONS = ("vault.read", "vault.store", "vault.keep", "vault.poison", "vault.archived")
-STREAMS = ("JOURNAL", "DEAD", "SCHEDULES", "TIMERS", "AUDIT", "KV_state", "KV_tenants", "KV_keys")
+STREAMS = (
+    "JOURNAL",
+    "DEAD",
+    "SCHEDULES",
+    "TIMERS",
+    "AUDIT",
+    "KV_state",
+    "KV_tenants",
+    "KV_keys",
+    "KV_checkpoints",
+)
 GROUPS = ("", "router", "vault")
 _BODY = json.dumps({"text": "planted", "name": "planted"}).encode()
 
@@ -101,8 +111,8 @@ class Attacker:
                 f"$JS.API.CONSUMER.CREATE.{stream}.loot.>",
                 b'{"stream_name":"JOURNAL","config":{}}',
             )
-            yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.vault-0", b"1"
-            yield f"$JS.ACK.{stream}.vault-0.1.1.1.1.0", b"+TERM"
+            yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.tenants-letters", b"1"
+            yield f"$JS.ACK.{stream}.tenants-letters.1.1.1.1.0", b"+TERM"
         yield from (
             ("$JS.API.INFO", b""),
             ("$JS.API.STREAM.NAMES", b""),
@@ -176,7 +186,7 @@ class Attacker:
         yield from (
             f"tenant.{own}.tenants.list",
             f"tenant.{own}.router.renew_context",
-            f"tenant.{own}.vault._knock",
+            f"tenant.{own}.vault._read",
         )
         yield from (
             f"tenant.{own.upper()}.vault.read",

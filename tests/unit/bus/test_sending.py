@@ -13,17 +13,18 @@ from tenantry import Context, Service
 from tenantry.bus import Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
+from tenantry.bus.reading import read
 from tenantry.context.claims import Claims
 from tenantry.context.context import Context as Ctx
 from tenantry.context.context import Staged
+from tenantry.context.fence import Fence, free
 from tenantry.context.token import KeyRing, Minter, Trusted
-from tenantry.context.turn import Turn, free
 from tenantry.errors import HandlerFailed, Superseded, TenantUnknown, TooLarge, Unavailable
 from tenantry.messages import Cursor, RenewedContext
 from tenantry.runtime import outbox as outboxes
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.mesh import WorkerMesh
-from tenantry.runtime.outbox import RENEW_SUBJECT, Outbox, Renewer
+from tenantry.runtime.outbox import RENEW_SUBJECT, ForeignSubject, Outbox, Parcel, Renewer
 from tenantry.runtime.requests import Endpoint, Requests
 from tenantry.runtime.runner import Runner
 from tenantry.runtime.slots import Slots
@@ -78,6 +79,85 @@ async def test_a_full_stream_may_take_it_later(bus: Bus) -> None:
     staged = [Staged(subject, b"1"), Staged(subject, b"2")]
     with pytest.raises(Unavailable):
         await Outbox(bus, Renewer(bus)).publish(context(bus), staged)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+async def test_many_are_stored_in_their_order(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(outboxes, "_BATCH", 2)
+    subject = await made(bus)
+    staged = [Staged(subject, str(number).encode()) for number in range(count)]
+    await Outbox(bus, Renewer(bus)).publish(context(bus), staged)
+    assert await bodies(bus, subject) == [message.body for message in staged]
+
+
+async def test_no_more_than_a_batch_is_under_way(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outboxes, "_BATCH", 2)
+    subject, under_way, most = await made(bus), [0], [0]
+    begin, stored = js.begin_store, js.stored
+
+    async def begins(*args: Any) -> asyncio.Future[Message]:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        return await begin(*args)
+
+    def is_stored(answer: Message) -> js.Stored:
+        under_way[0] -= 1
+        return stored(answer)
+
+    monkeypatch.setattr(js, "begin_store", begins)
+    monkeypatch.setattr(js, "stored", is_stored)
+    await Outbox(bus, Renewer(bus)).publish(context(bus), [Staged(subject, b"")] * 5)
+    assert most == [2]
+
+
+async def test_a_timer_is_published_after_all_others(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "_BATCH", 2)
+    subject = await made(bus)
+    schedule = Staged(subject, b"schedule", timer=Staged(subject, b"timer"))
+    staged = [schedule, Staged(subject, b"1"), Staged(subject, b"2")]
+    await Outbox(bus, Renewer(bus)).publish(context(bus), staged)
+    assert await bodies(bus, subject) == [b"schedule", b"1", b"2", b"timer"]
+
+
+async def test_what_is_stored_need_not_be_sent_again(bus: Bus) -> None:
+    subject = await made(bus, max_msg_size=100)
+    parcels = [Parcel(subject, {}, body) for body in (b"1", b"x" * 200, b"2")]
+    with pytest.raises(TooLarge):
+        await Outbox(bus, Renewer(bus)).send(parcels, {})
+    assert [len(parcel.body) for parcel in parcels] == [200]
+    assert await bodies(bus, subject) == [b"1", b"2"]
+
+
+async def test_what_gets_no_answer_is_to_be_sent_again(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "_TIMEOUT", 0.1)
+    subject, silent = await made(bus), fresh("silent")
+    subscription = await bus.subscribe(silent, _says_nothing)
+    parcels = [Parcel(subject, {}, b"1"), Parcel(silent, {}, b"2"), Parcel(subject, {}, b"3")]
+    with pytest.raises(Unavailable):
+        await Outbox(bus, Renewer(bus)).send(parcels, {})
+    assert [parcel.body for parcel in parcels] == [b"2", b"3"]
+    await subscription.stop()
+
+
+async def test_nothing_goes_to_another_tenant(bus: Bus) -> None:
+    with pytest.raises(ForeignSubject):
+        await Outbox(bus, Renewer(bus)).publish(context(bus), [Staged("tenant.globex.a.b", b"")])
+
+
+async def _says_nothing(_message: Message) -> None:
+    pass
+
+
+async def bodies(bus: Bus, subject: str) -> list[bytes]:
+    """What the stream of a subject has."""
+    stream = subject.partition(".")[0]
+    return [message.data async for message in read(bus, stream, ">")]
 
 
 async def test_a_stream_that_says_nothing_may_take_it_later(
@@ -151,8 +231,12 @@ def handling(bus: Bus) -> tuple[StoredMessages, Handler]:
 async def test_what_comes_after_its_lane_is_lost_does_not_count(bus: Bus) -> None:
     messages, handler = handling(bus)
     delivery = Delivery(1, 1, time.time(), 0, 1)
+
+    async def ours() -> bool:
+        return False
+
     with pytest.raises(Superseded):
-        await messages.handle(handler, Stored(), delivery, Turn(lambda: False, seq=1))
+        await messages.handle(handler, Stored(), delivery, Fence(lambda: True, ours, seq=1))
 
 
 async def test_who_has_missed_no_keys_does_not_wait_for_any(bus: Bus) -> None:

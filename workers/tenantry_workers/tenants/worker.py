@@ -34,6 +34,7 @@ from tenantry_workers.tenants.quotas import QuotaEvents
 from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
+from tenantry_workers.tenants.upgrade import Upgrade
 from tenantry_workers.tenants.violations import Violations
 from tenantry_workers.tenants.volumes import VolumeCount
 
@@ -61,6 +62,9 @@ class TenantsWorker:
             bus = await self._connect(stack, "control")
             system = await self._connect(stack, "sys")
             await provision(bus, self._config)
+            upgrade = Upgrade(bus)
+            await upgrade.start()
+            stack.push_async_callback(upgrade.stop)
             keys = KeyTable(bus, self._home.context_root)
             minter = ContextSigner(self._home, keys)
             keeper = KeyKeeper(bus, self._home, keys)
