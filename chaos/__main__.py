@@ -3,6 +3,7 @@
 Examples:
     python -m chaos                                     one minute, 20 tenants, a new seed
     python -m chaos --seconds 600 --tenants 50 --seed 7
+    python -m chaos --nodes 3                           on a cluster that keeps all three times
     python -m chaos --plain                             the counter-proof: must have findings
     python -m chaos --seed 7 --faults suspend,kill      only these, to find a cause
     python -m chaos --seed 7 --keep /tmp/seed-7         keep logs, streams and facts
@@ -97,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--producers", type=int, default=size.producers, help="of each tenant, default: 2")
     add("--routers", type=int, default=size.routers, help=f"default: {size.routers}")
     add("--replicas", type=int, default=size.replicas, help="of the services, default: 3")
-    add("--rate", type=float, default=60.0, help="commands a second in all (default: 60)")
+    add("--nodes", type=int, choices=(1, 3), default=size.nodes, help="NATS servers, default: 1")
+    add("--rate", type=float, default=180.0, help="commands a second in all (default: 180)")
     kinds = ",".join(KINDS)
     add("--faults", default="", metavar="KINDS", help=f"only these, of {kinds}; or {NONE}")
     add("--plain", action="store_true", help="a plain nats-py worker in the mesh's place")

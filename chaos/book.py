@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+TRIES = 8
+"""How often a message is tried before it is given up."""
+
+BEGINNINGS = "beginnings.jsonl"
+"""Where a handler writes that it begins a killer, before it dies: a line of JSON for each time."""
+
 FULL = 40
 """Rows that a book holds; then its older half becomes a page of its own."""
 
@@ -19,7 +25,7 @@ class Task(Struct, frozen=True, kw_only=True):
     producer: str
     sequence: int
     kind: str = "plain"
-    """plain, slow, flaky, later, reject or poison."""
+    """plain, slow, flaky, later, reject, poison or killer (which ends its worker, each time)."""
     fails: int = 0
     """How many tries of a flaky one fail."""
     seconds: float = 0.0
@@ -32,6 +38,22 @@ class Done(Struct, frozen=True, kw_only=True):
     tenant: str
     producer: str
     sequence: int
+
+
+class Beginning(Struct, frozen=True, kw_only=True):
+    """One beginning of a killer. `at` is in seconds since the epoch, `pid` who is about to die."""
+
+    at: float
+    pid: int
+    tenant: str
+    producer: str
+    sequence: int
+
+
+class Count(Struct, frozen=True):
+    """How many messages had their effect. Nobody looks whether one had it before."""
+
+    n: int = 0
 
 
 class Row(Struct, frozen=True, array_like=True):

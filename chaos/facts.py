@@ -9,15 +9,29 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-LINES = {"do": "chaos", "done": "echo", "late": "chaos", "loose": "chaos"}
+from chaos.book import BEGINNINGS, Beginning
+from chaos.checkpoints import Unsettled, by_checkpoints
+
+LINES = {"do": "chaos", "done": "echo", "late": "chaos", "loose": "chaos", "bare": "chaos"}
 """What the journal holds of the service `chaos`, by action, and which service handles it."""
+
+STORED = (*LINES, "bared")
+"""The same, with the event that nobody follows."""
+
+WRITTEN = ("do", "done", "late", "loose")
+"""The lines whose handlers write their effects down."""
+
+COUNTED = ("do", "done", "late")
+"""The lines whose handlers count what they handle."""
 
 _BATCH = 500
 _SILENT = 3
@@ -76,6 +90,17 @@ class Dead:
     told: int
     named: str
     reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A beginning of a killer, written down by the process `pid` that it was about to end."""
+
+    tenant: str
+    key: Key
+    at: float
+    pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,46 +113,48 @@ class Facts:
     effects: dict[str, list[Effect]]
     """By line; those of one tenant in the order in which they happened, except for `loose`."""
     dead: list[Dead] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By line and tenant, how many messages the handlers have counted."""
+    begun: list[Begun] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
-    """By consumer, what is not delivered or not acknowledged."""
+    """By service and partition (a plain worker's: by consumer), how much is not settled."""
     replays: dict[str, str] = field(default_factory=dict)
     """`<service>.<tenant>` of the last replay of each, and its state."""
     behind: list[str] = field(default_factory=list)
-    """`<service>.<tenant>` of each that is still read apart."""
+    """`<service>.<tenant>` of each that is still sidelined."""
 
 
-async def collect(client: Client, sent: list[Sent]) -> Facts:
-    """Read all of it."""
+async def collect(client: Client, sent: list[Sent], folder: Path) -> Facts:
+    """Read all of it; what processes have written down lies in `folder`."""
+    effects, counts = await _state(client)
+    left = await unsettled(client)
     return Facts(
         sent=sent,
         stored=await _journal(client),
-        effects=await _effects(client),
+        effects=effects,
+        counts=counts,
         dead=await _dead(client),
-        waiting=await waiting(client),
+        begun=_begun(folder / BEGINNINGS),
+        waiting=left.waiting,
         replays=await replays(client),
-        behind=await behind(client),
+        behind=left.sidelined,
     )
 
 
-async def waiting(client: Client) -> dict[str, int]:
-    """By consumer of our services, how many messages are not done with."""
+async def unsettled(client: Client) -> Unsettled:
+    """What services have not settled: by their checkpoints, a plain worker's by its consumers."""
+    records = {
+        raw.subject.removeprefix("$KV.checkpoints."): json.loads(raw.data)
+        async for raw in read(client, "KV_checkpoints", last=True)
+        if raw.data
+    }
+    if records:
+        return await by_checkpoints(client, records, LINES)
     found: dict[str, int] = {}
-    js, offset = client.jetstream(), 0
-    while infos := await js.consumers_info("JOURNAL", offset=offset):
-        offset += len(infos)
-        for info in infos:
-            if info.name.partition("-")[0] in LINES.values():
-                found[info.name] = (info.num_pending or 0) + (info.num_ack_pending or 0)
-    return found
-
-
-async def behind(client: Client) -> list[str]:
-    """Whose messages are read apart from the lane."""
-    rows = []
-    async for subject, _, data, *_ in read(client, "KV_cursors", last=True):
-        if data and json.loads(data).get("behind"):
-            rows.append(subject.removeprefix("$KV.cursors."))
-    return rows
+    for info in await client.jetstream().consumers_info("JOURNAL"):
+        if info.name in LINES.values():
+            found[info.name] = (info.num_pending or 0) + (info.num_ack_pending or 0)
+    return Unsettled(found, [])
 
 
 class Raw(NamedTuple):
@@ -182,24 +209,31 @@ async def read(client: Client, stream: str, *, last: bool = False) -> AsyncItera
 
 
 async def _journal(client: Client) -> dict[str, list[Stored]]:
-    found: dict[str, list[Stored]] = {line: [] for line in LINES}
+    found: dict[str, list[Stored]] = {line: [] for line in STORED}
     async for raw in read(client, "JOURNAL"):
         _, _, tenant, service, action = raw.subject.split(".")
-        if service == "chaos" and action in LINES:
+        if service == "chaos" and action in found:
             body = json.loads(raw.data)
             key, kind = Key(body["producer"], body["sequence"]), body.get("kind", "")
             found[action].append(Stored(raw.seq, tenant, body["tenant"], key, kind, raw.at))
     return found
 
 
-async def _effects(client: Client) -> dict[str, list[Effect]]:
-    """All books, each with its pages before it; `loose` has none, but a key for each effect."""
+async def _state(client: Client) -> tuple[dict[str, list[Effect]], dict[str, dict[str, int]]]:
+    """All books, each with its pages before it, and the counters beside them.
+
+    `loose` has no book, but a key for each effect.
+    """
     books: dict[tuple[str, str], list[tuple[int, list[Any]]]] = {}
+    counts: dict[str, dict[str, int]] = {line: {} for line in COUNTED}
     async for raw in read(client, "KV_state", last=True):
         tenant, service, line, *rest = raw.subject.removeprefix("$KV.state.").split(".")
-        if LINES.get(line) != service or not raw.data:
+        if line not in WRITTEN or LINES[line] != service or not raw.data:
             continue
         body = json.loads(raw.data)
+        if rest == ["count"]:
+            counts[line][tenant] = body["n"]
+            continue
         pages = books.setdefault((line, tenant), [])
         if line == "loose":
             pages.append((raw.seq, [body]))
@@ -207,14 +241,14 @@ async def _effects(client: Client) -> dict[str, list[Effect]]:
             pages.append((1 << 60, body["rows"]))
         else:
             pages.append((int(rest[1]), body))
-    effects: dict[str, list[Effect]] = {line: [] for line in LINES}
+    effects: dict[str, list[Effect]] = {line: [] for line in WRITTEN}
     for (line, tenant), pages in books.items():
         effects[line] += [
             Effect(tenant, named, Key(producer, sequence), pid)
             for _, rows in sorted(pages, key=lambda page: page[0])
             for named, producer, sequence, _, pid in rows
         ]
-    return effects
+    return effects, counts
 
 
 async def replays(client: Client) -> dict[str, str]:
@@ -232,6 +266,17 @@ async def _dead(client: Client) -> list[Dead]:
         _, tenant, service, seq = raw.subject.split(".")
         told = raw.headers.get("Tenant-Dead-Seq", "0")
         reason = raw.headers.get("Tenant-Dead-Reason", "")
+        detail = raw.headers.get("Tenant-Dead-Detail", "")
         named = str(json.loads(raw.data).get("tenant", ""))
-        letters.append(Dead(tenant, service, int(seq), int(told), named, reason))
+        letters.append(Dead(tenant, service, int(seq), int(told), named, reason, detail))
     return letters
+
+
+def _begun(file: Path) -> list[Begun]:
+    """What killers have written before they ended their worker."""
+    if not file.exists():
+        return []
+    lines = [msgspec.json.decode(line, type=Beginning) for line in file.read_bytes().splitlines()]
+    return [
+        Begun(each.tenant, Key(each.producer, each.sequence), each.at, each.pid) for each in lines
+    ]

@@ -30,10 +30,12 @@ NONE = "none"
 GENTLE = frozenset({"roll", "replay", NONE})
 """What must not make a single publish fail."""
 
-PAUSE = 2.5
+PAUSE = 2.0
 """Mean time between the beginnings of two faults, seconds."""
 
 _SHORT, _LONG = (0.5, 4.0), (8.5, 15.0)
+_SUSPENDED = (3.0, 15.0)
+"""Most processes are stopped for longer than a lease is valid."""
 
 
 class Fault(NamedTuple):
@@ -62,12 +64,23 @@ def plan(
             role = KINDS[kind][0][rolls % 2]
             rolls += 1
         target = role if kind == "roll" else dice.choice(sorted(targets.get(role) or [""]))
-        longer = kind in {"suspend", "pause", "hang-nats"} and dice.random() < 0.4
-        lasts = round(dice.uniform(*(_LONG if longer else _SHORT)), 2)
+        lasts = _lasts(kind, dice)
         if role in targets:
             faults.append(Fault(round(at, 2), kind, target, lasts))
         at += dice.expovariate(1 / PAUSE)
     return faults
+
+
+def _lasts(kind: str, dice: random.Random) -> float:
+    """How long a fault lasts, seconds."""
+    long = dice.random()
+    if kind == "suspend":
+        span = _SUSPENDED if long < 0.75 else _SHORT
+    elif kind in {"pause", "hang-nats"}:
+        span = _LONG if long < 0.4 else _SHORT
+    else:
+        span = _SHORT
+    return round(dice.uniform(*span), 2)
 
 
 class Faults:
@@ -78,6 +91,8 @@ class Faults:
         self.now = ""
         """What was begun last."""
         self._rolling = asyncio.Lock()
+        self._nodes = asyncio.Lock()
+        """Of several NATS servers only one is struck at a time: the others must go on."""
         self._world = world
         self._faults = faults
 
@@ -98,6 +113,9 @@ class Faults:
             async with self._rolling:  # whoever deploys does so once at a time
                 for name in self._world.targets()[fault.target]:
                     await self._strike(fault, self._world.processes[name], until)
+        elif fault.kind.endswith("-nats"):
+            async with self._nodes:
+                await self._strike(fault, self._world.processes[fault.target], until)
         else:
             await self._strike(fault, self._world.processes[fault.target], until)
 

@@ -5,17 +5,24 @@ It knows nothing of how the mesh works, imports nothing of it, and asks nothing:
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chaos.facts import LINES, Dead, Effect, Facts, Key, Stored
+from chaos.book import TRIES
+from chaos.facts import COUNTED, LINES, STORED, Begun, Dead, Effect, Facts, Key, Stored
 
 WINDOW = 110.0
 """For so long the journal surely drops a repeat: 120 s, less what clocks are worth."""
 
-POISON = frozenset({"reject", "poison"})
+POISON = frozenset({"reject", "poison", "killer"})
+
+LOST_MORE = 3
+"""How often a message that ends its worker may begin beyond its tries."""
+
+STILL = 10.0
+"""How long killers must have been at work before others must have got further, seconds."""
 
 
 class Finding(NamedTuple):
@@ -45,10 +52,9 @@ def judge(facts: Facts) -> Verdict:
     """Compare everything with everything."""
     verdict = Verdict()
     case = _Case(facts)
-    for check in (_crossed, _kept, _handled, _from_nothing, _letters, _left, _order, _stuck):
+    for check in _CHECKS:
         verdict.findings += check(case)
     verdict.figures = _figures(case)
-    verdict.findings += _doubled(case)
     return verdict
 
 
@@ -62,6 +68,11 @@ class _Case:
         self.effect = {
             line: {(row.tenant, row.key): row for row in reversed(rows)}
             for line, rows in facts.effects.items()
+        }
+        # What a handler without state has done shows in the event that it left.
+        self.effect["bare"] = {
+            place: Effect(each.tenant, each.named, each.key, 0)
+            for place, each in self.stored["bared"].items()
         }
         self.dead = {(letter.service, letter.seq): letter for letter in facts.dead}
 
@@ -111,8 +122,8 @@ def _handled(case: _Case) -> Iterator[Finding]:
 
 def _from_nothing(case: _Case) -> Iterator[Finding]:
     """No effect without a message, and none of what fails on purpose."""
-    for line, rows in case.facts.effects.items():
-        for row in rows:
+    for line, effects in case.effect.items():
+        for row in effects.values():
             cause = case.stored[line].get((row.tenant, row.key))
             if cause is None:
                 yield Finding("from nothing", row.tenant, f"{line} {_name(row.key)}")
@@ -122,12 +133,15 @@ def _from_nothing(case: _Case) -> Iterator[Finding]:
 
 
 def _letters(case: _Case) -> Iterator[Finding]:
-    """A dead letter is of a message of its tenant, and says so."""
+    """A dead letter is of a message of its tenant that fails on purpose, and says so."""
     for letter in case.facts.dead:
         stored = case.by_seq.get(letter.seq)
         where = f"dead.{letter.tenant}.{letter.service}.{letter.seq}"
         if stored is None or stored.tenant != letter.tenant:
             yield Finding("letter of nothing", letter.tenant, where)
+        elif stored.kind not in POISON:
+            what = f"{where} ({_name(stored.key)}): {letter.reason}, {letter.detail}"
+            yield Finding("good message given up", letter.tenant, what)
         if letter.told != letter.seq or not letter.reason:
             what = f"{where} says seq {letter.told}, reason {letter.reason!r}"
             yield Finding("bad letter", letter.tenant, what)
@@ -154,8 +168,33 @@ def _order(case: _Case) -> Iterator[Finding]:
     for line in ("do", "done", "late"):
         rows = [(row.tenant, row.key, f"by pid {row.pid}") for row in case.facts.effects[line]]
         yield from _overtaken(line, rows, case.stored[line])
-    events = [(each.tenant, each.key, f"as {each.seq}") for each in case.facts.stored["done"]]
-    yield from _overtaken("emitting", events, case.stored["do"])
+    for line, event in (("do", "done"), ("bare", "bared")):
+        events = [(each.tenant, each.key, f"as {each.seq}") for each in case.facts.stored[event]]
+        yield from _overtaken(f"{line} emitting", events, case.stored[line])
+
+
+def _once(case: _Case) -> Iterator[Finding]:
+    """Each message of an ordered line has its effect once, and is counted once.
+
+    A message that the journal took again after its window is another message.
+    """
+    for line in COUNTED:
+        stored = Counter((each.tenant, each.key) for each in case.facts.stored[line])
+        effects: dict[tuple[str, Key], list[Effect]] = defaultdict(list)
+        for row in case.facts.effects[line]:
+            effects[row.tenant, row.key].append(row)
+        had: Counter[str] = Counter()
+        for (tenant, key), rows in effects.items():
+            had[tenant] += max(1, min(stored[tenant, key], len(rows)))
+            if len(rows) > max(1, stored[tenant, key]):
+                pids = ", ".join(str(row.pid) for row in rows)
+                what = f"{line} {_name(key)} has {len(rows)} effects, by pids {pids}"
+                yield Finding("effect again", tenant, what)
+        counts = case.facts.counts.get(line, {})
+        for tenant in sorted({*had, *counts}):
+            if (counted := counts.get(tenant, 0)) != had[tenant]:
+                what = f"{line} counts {counted}, and {had[tenant]} messages had their effect"
+                yield Finding("counted wrong", tenant, what)
 
 
 def _overtaken(
@@ -182,14 +221,14 @@ def _overtaken(
 
 
 def _stuck(case: _Case) -> Iterator[Finding]:
-    for consumer, count in case.facts.waiting.items():
+    for place, count in case.facts.waiting.items():
         if count:
-            yield Finding("stuck", "", f"consumer {consumer} has {count} messages not done with")
+            yield Finding("stuck", "", f"{place} has {count} messages that are not settled")
     for row, state in case.facts.replays.items():
         if state != "done":
             yield Finding("replay", row.partition(".")[2], f"the replay of {row} is {state}")
     for row in case.facts.behind:
-        yield Finding("stuck", row.partition(".")[2], f"{row} is still read apart")
+        yield Finding("stuck", row.partition(".")[2], f"{row} is still sidelined")
 
 
 def _doubled(case: _Case) -> Iterator[Finding]:
@@ -204,25 +243,57 @@ def _doubled(case: _Case) -> Iterator[Finding]:
             latest[stored.tenant, stored.key] = stored
 
 
+def _killers(case: _Case) -> Iterator[Finding]:
+    """A message that ends its worker is given up within its bound, and others go on meanwhile."""
+    begun: dict[tuple[str, Key], list[Begun]] = defaultdict(list)
+    for each in case.facts.begun:
+        begun[each.tenant, each.key].append(each)
+    for line in LINES:
+        for place, stored in case.stored[line].items():
+            if stored.kind == "killer":
+                yield from _killer(case, line, stored, begun[place])
+
+
+def _killer(case: _Case, line: str, stored: Stored, begun: Sequence[Begun]) -> Iterator[Finding]:
+    name = f"{line} {_name(stored.key)} (seq {stored.seq})"
+    if not begun:
+        yield Finding("killer not begun", stored.tenant, name)
+        return
+    if len(begun) > TRIES + LOST_MORE:
+        what = f"{name} began {len(begun)} times, and {TRIES + LOST_MORE} are its bound"
+        yield Finding("killer begun too often", stored.tenant, what)
+    first, last = begun[0].at, begun[-1].at
+    if last - first < STILL:
+        return
+    others = [
+        each
+        for each in case.facts.stored["do"]
+        if each.tenant != stored.tenant and first < each.at < last - STILL / 2
+    ]
+    went_on = any(
+        each.tenant != stored.tenant and first < each.at < last
+        for each in case.facts.stored["done"]
+    )
+    if others and not went_on:
+        what = f"{len(others)} messages of others waited for {name}, {last - first:.0f} s"
+        yield Finding("others stand still", stored.tenant, what)
+
+
 def _figures(case: _Case) -> dict[str, int]:
     facts = case.facts
     figures = {"acknowledged": len(facts.sent)}
-    for line in LINES:
-        stored, effects = facts.stored[line], facts.effects[line]
-        figures[f"{line}: stored"] = len(stored)
+    for line in STORED:
+        figures[f"{line}: stored"] = len(facts.stored[line])
+        figures[f"{line}: stored again"] = len(facts.stored[line]) - len(case.stored[line])
+    for line, effects in facts.effects.items():
         figures[f"{line}: effects"] = len(effects)
-        figures[f"{line}: stored again"] = len(stored) - len(case.stored[line])
         figures[f"{line}: effects again"] = len(effects) - len(case.effect[line])
     figures["replays"] = len(facts.replays)
     figures["dead letters"] = len(facts.dead)
-    figures["dead letters of good messages"] = sum(_is_good(case, each) for each in facts.dead)
     figures["dead letters beside an effect"] = sum(_has_effect(case, each) for each in facts.dead)
+    figures["killers"] = len({(each.tenant, each.key) for each in facts.begun})
+    figures["workers ended by killers"] = len(facts.begun)
     return figures
-
-
-def _is_good(case: _Case, letter: Dead) -> bool:
-    stored = case.by_seq.get(letter.seq)
-    return stored is not None and stored.kind not in POISON
 
 
 def _has_effect(case: _Case, letter: Dead) -> bool:
@@ -235,3 +306,9 @@ def _has_effect(case: _Case, letter: Dead) -> bool:
         for line, service in LINES.items()
         if service == letter.service
     )
+
+
+_CHECKS = (
+    *(_crossed, _kept, _handled, _from_nothing, _letters, _left, _order),
+    *(_once, _killers, _stuck, _doubled),
+)

@@ -24,9 +24,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from chaos.book import Book, Done, Row, Task
+from chaos.book import TRIES, Book, Count, Done, Row, Task
 
-TRIES = 8
 _BATCH = 20
 _ACTIONS = {"chaos": "do", "echo": "done"}
 
@@ -105,6 +104,17 @@ class Replica:
             await self._kv.put(key + page, msgspec.json.encode(rows))
         row = Row(cause.tenant, cause.producer, cause.sequence, name, os.getpid())
         await self._kv.update(key + "book", msgspec.json.encode(book.add(row)), revision)
+        await self._count(key + "count")
+
+    async def _count(self, key: str) -> None:
+        """Count one more: two writes that belong together, without anything that binds them."""
+        try:
+            entry = await self._kv.get(key)
+        except KeyNotFoundError:
+            await self._kv.create(key, msgspec.json.encode(Count(1)))
+            return
+        count = msgspec.json.decode(entry.value or b"", type=Count)
+        await self._kv.update(key, msgspec.json.encode(Count(count.n + 1)), entry.revision)
 
     async def _failed(
         self, service: str, tenant: str, message: Msg, tries: int, error: Exception

@@ -33,7 +33,13 @@ class Process:
     """A command with its log; one fault at a time holds its `lock`."""
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, *, ready: Ready | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        ready: Ready | None = None,
+        asked: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self.lock = asyncio.Lock()
@@ -43,6 +49,8 @@ class Process:
         self._command = list(command)
         self._folder = folder
         self._ready = ready or self._says_ready
+        self._asked = asked
+        """Whether the process with this id was to end itself."""
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._from = 0
@@ -121,7 +129,8 @@ class Process:
         if self._process is None:
             return
         code = await self._process.wait()
-        self.troubles.append(f"{self.name} ended by itself with {code}: {self._last()}")
+        if not self._asked(self._process.pid):
+            self.troubles.append(f"{self.name} ended by itself with {code}: {self._last()}")
         async with self.lock:
             await self.start()
 

@@ -21,8 +21,11 @@ PATIENCE = 90.0
 
 _TIMEOUT, _LONG_TIMEOUT = 2.0, 15.0
 _KINDS = {"plain": 82.0, "slow": 4.0, "flaky": 6.0, "later": 6.0, "reject": 1.0, "poison": 1.0}
-_LOOSE = 0.1
-"""How many commands go to the action whose messages have no order."""
+_LOOSE, _BARE = 0.1, 0.15
+"""How many commands go to the action whose messages have no order, and to the one without state."""
+
+KILLERS_EACH = 100.0
+"""One command more that ends its worker for each of so many seconds, and one in any case."""
 _ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError, ValueError, KeyError)
 
 
@@ -42,6 +45,8 @@ class Producer:
         self._dice = dice
         self._whole = whole
         self._timeout = timeout
+        self.killers: set[int] = set()
+        """Which of its commands end their worker."""
 
     async def run(self, client: Client, stop: asyncio.Event, pause: float) -> None:
         """Send until `stop` is set and the last is acknowledged; `pause` seconds in the mean."""
@@ -59,6 +64,7 @@ class Producer:
     def _task(self, sequence: int) -> Task:
         kind = self._dice.choices(list(_KINDS), list(_KINDS.values()))[0]
         kind = "plain" if kind == "later" and not self._whole else kind
+        kind = "killer" if sequence in self.killers else kind
         long = self._dice.random() < 0.1
         return Task(
             tenant=self._tenant,
@@ -69,10 +75,14 @@ class Producer:
             seconds=self._dice.uniform(4.0, 7.0) * (1 if long else 0.15),
         )
 
+    def _action(self) -> str:
+        which = self._dice.random() if self._whole else 1.0
+        return "loose" if which < _LOOSE else "bare" if which < _LOOSE + _BARE else "do"
+
     async def _send(self, stream: JetStreamContext, task: Task, stop: asyncio.Event) -> bool:
         """Publish under one id until it is acknowledged; false where it never is."""
         body, patience = msgspec.json.encode(task), 0.0
-        action = "loose" if self._whole and self._dice.random() < _LOOSE else "do"
+        action = self._action()
         while patience < PATIENCE:
             try:
                 ack = await stream.publish(
@@ -109,6 +119,13 @@ class Producers:
             for tenant in world.size.names()
             for number in range(world.size.producers)
         ]
+
+    def have_killers(self, seed: int, seconds: float, rate: float) -> None:
+        """Let some commands of the first half of a run end their worker."""
+        dice = random.Random(f"{seed}/killers")
+        each = max(1, int(seconds * rate / len(self.all) / 2))
+        for _ in range(1 + int(seconds / KILLERS_EACH)):
+            dice.choice(self.all).killers.add(dice.randint(1, each))
 
     async def run(self, stop: asyncio.Event, rate: float) -> None:
         """Send about `rate` commands a second, all together, until `stop` is set."""

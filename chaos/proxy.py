@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 
 _CHUNK = 65_536
 
 
 class Proxy:
-    """Listens on a free port of its own; forwards to `port` on loopback, `latency` seconds late."""
+    """Listens on a free port of its own and forwards to loopback, `latency` seconds late.
 
-    def __init__(self, port: int, *, latency: float = 0.0) -> None:
-        self._target = port
+    With several ports it takes the first that answers, beginning with the one after the last taken.
+    """
+
+    def __init__(self, *ports: int, latency: float = 0.0) -> None:
+        self._targets = deque(ports)
         self._latency = latency
         self._flows = asyncio.Event()
         self._flows.set()
@@ -79,7 +83,7 @@ class Proxy:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._flows.wait()
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        up_reader, up_writer = await self._dial()
         self._writers.add(up_writer)
         ways = {
             asyncio.create_task(self._pump(reader, up_writer)),
@@ -92,6 +96,15 @@ class Proxy:
                 way.cancel()
             self._writers.discard(up_writer)
             up_writer.close()  # what was written before still goes out
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a server; raises what the last of them raises."""
+        for _ in range(len(self._targets) - 1):
+            self._targets.rotate(-1)
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", self._targets[-1])
+        self._targets.rotate(-1)
+        return await asyncio.open_connection("127.0.0.1", self._targets[-1])
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ class Options:
     seed: int
     seconds: float = 60.0
     size: Size = field(default_factory=Size)
-    rate: float = 60.0
+    rate: float = 180.0
     plain: bool = False
     kinds: tuple[str, ...] = ()
     keep: Path | None = None
@@ -69,6 +69,8 @@ class _Run:
         self._world = world
         self._say = say
         self._producers = Producers(world, options.seed, patient=options.gentle)
+        if world.whole and not options.gentle:
+            self._producers.have_killers(options.seed, options.seconds, options.rate)
         faults = plan(options.seed, options.seconds, world.targets(), options.kinds)
         self._faults = Faults(world, faults)
         _note(world.folder / "plan.json", [fault._asdict() for fault in faults])
@@ -117,7 +119,7 @@ class _Run:
 
     async def _judge(self, client: Client, settled: float | None, failed: list[Finding]) -> Report:
         self._say("reading")
-        facts = await reading.collect(client, self._producers.sent)
+        facts = await reading.collect(client, self._producers.sent, self._world.folder)
         _dump(self._world.folder, facts)
         verdict = oracle.judge(facts)
         findings = [

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import time
+from pathlib import Path
 
-from chaos.book import Book, Done, Row, Task
+import msgspec
+
+from chaos.book import BEGINNINGS, TRIES, Beginning, Book, Count, Done, Row, Task
 from tenantry import Context, Retry, Service
 from tenantry.errors import BadMessage
 
-_RETRY = Retry(tries=8, first=0.2, most=2.0)
+_RETRY = Retry(tries=TRIES, first=0.1, most=0.5)
 
 chaos = Service("chaos", version="1.0.0", retry=_RETRY)
 echo = Service("echo", version="1.0.0", retry=_RETRY)
 done = chaos.event("done", Done)
+bared = chaos.event("bared", Done)
 
 
 @chaos.command("do", public=True)
@@ -21,7 +27,7 @@ async def do(ctx: Context, task: Task) -> None:
     """Have one effect, once, after whatever trouble the task asks for."""
     await _trouble(ctx, task)
     await _write(ctx, "do", task)
-    left = Done(tenant=task.tenant, producer=task.producer, sequence=task.sequence)
+    left = _left(task)
     ctx.emit(done, left)
     if task.kind == "later":
         ctx.send("chaos.late", left, after=task.seconds)
@@ -40,6 +46,13 @@ async def loose(ctx: Context, task: Task) -> None:
     await ctx.state.put(f"loose.{task.producer}.{task.sequence}", _row(ctx, task))
 
 
+@chaos.command("bare", public=True)
+async def bare(ctx: Context, task: Task) -> None:
+    """Leave an event and no state: nothing but its id keeps a second one out."""
+    await _trouble(ctx, task)
+    ctx.emit(bared, _left(task))
+
+
 @echo.on(done, replayable=True)
 async def follow(ctx: Context, event: Done) -> None:
     """The second hop: write down the event."""
@@ -53,6 +66,8 @@ async def forget(ctx: Context) -> None:
 
 
 async def _trouble(ctx: Context, task: Task) -> None:
+    if task.kind == "killer":
+        _die(task)
     if task.kind == "reject":
         raise BadMessage("rejected on purpose")
     if task.kind == "poison" or ctx.attempt <= task.fails:
@@ -61,13 +76,27 @@ async def _trouble(ctx: Context, task: Task) -> None:
         await asyncio.sleep(task.seconds)
 
 
+def _die(task: Task) -> None:
+    """Write down that it begins, and end this process as a crash would."""
+    beginning = Beginning(
+        at=time.time(),
+        pid=os.getpid(),
+        tenant=task.tenant,
+        producer=task.producer,
+        sequence=task.sequence,
+    )
+    with Path(BEGINNINGS).open("ab") as file:
+        file.write(msgspec.json.encode(beginning) + b"\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 async def _write(ctx: Context, line: str, cause: Task | Done) -> None:
-    """Add a row to the tenant's book, unless the message did so before."""
+    """Add a row to the tenant's book and count it, whatever is there: each message does so once."""
+    counted = await ctx.state.get(f"{line}.count", Count)
+    await ctx.state.put(f"{line}.count", Count(counted.value.n + 1 if counted else 1))
     name = f"{line}.book"
     found = await ctx.state.get(name, Book)
     book = found.value if found else Book()
-    if book.has(ctx.message_id):
-        return
     if book.full:
         page, rows, book = book.put_away()
         await ctx.state.put(f"{line}.{page}", rows)
@@ -76,6 +105,10 @@ async def _write(ctx: Context, line: str, cause: Task | Done) -> None:
         await ctx.state.update(name, book, found.revision)
     else:
         await ctx.state.create(name, book)
+
+
+def _left(task: Task) -> Done:
+    return Done(tenant=task.tenant, producer=task.producer, sequence=task.sequence)
 
 
 def _row(ctx: Context, cause: Task | Done) -> Row:

@@ -31,21 +31,21 @@ async def settle(client: Client, say: Callable[[str], None]) -> float | None:
     while calm < 3:
         now = time.monotonic()
         try:
-            left = sum((await facts.waiting(client)).values())
-            left += (await _state(client, "SCHEDULES")).messages
-            apart = len(await facts.behind(client))
+            unsettled = await facts.unsettled(client)
+            left = sum(unsettled.waiting.values()) + (await _state(client, "SCHEDULES")).messages
+            apart = len(unsettled.sidelined)
             apart += sum(
                 state in {"asked", "running"} for state in (await facts.replays(client)).values()
             )
             mark = (left, apart, *[(await _state(client, stream)).last_seq for stream in _PROGRESS])
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, KeyError):
             mark, left, apart = last, 1, 1
         calm = calm + 1 if not left and not apart else 0
         if mark != last:
             last, moved = mark, now
         if now - moved > PATIENCE or now - began > LONGEST:
             return None
-        say(f"settling: {left} messages, {apart} tenants apart")
+        say(f"settling: {left} messages, {apart} tenants sidelined")
         await asyncio.sleep(_EVERY)
     return moved - began
 

@@ -14,12 +14,14 @@ import nats
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
+from chaos.book import BEGINNINGS
+from chaos.cluster import Cluster, free_ports
 from chaos.process import Process
 from chaos.proxy import Proxy
 from tenantry.control import Control
 from tenantry.errors import TenantryError
 from tenantry.local import mesh as local
-from tenantry.local.server import find_nats_server, free_port, read_info
+from tenantry.local.server import find_nats_server, read_info
 from tenantry.operator import ServerOptions, roles
 from tenantry.operator.creds import public_key_of
 from tenantry.replays import Replays
@@ -36,6 +38,8 @@ class Size:
     producers: int = 2
     routers: int = 2
     replicas: int = 3
+    nodes: int = 1
+    """NATS servers; with three, each stream is kept by all of them."""
 
     def names(self) -> list[str]:
         """The tenants."""
@@ -48,16 +52,20 @@ class World(ABC):
 
     folder: Path
     size: Size
-    port: int = field(default_factory=free_port)
+    ports: list[int] = field(default_factory=list)
+    """Of the NATS servers."""
     processes: dict[str, Process] = field(default_factory=dict)
     proxies: dict[str, Proxy] = field(default_factory=dict)
     whole = True
     """Whether it knows unordered and later commands."""
 
+    def __post_init__(self) -> None:
+        self.ports = free_ports(self.size.nodes)
+
     @property
-    def url(self) -> str:
+    def urls(self) -> list[str]:
         """Where producers and the oracle connect: no proxy in between."""
-        return f"nats://127.0.0.1:{self.port}"
+        return [f"nats://127.0.0.1:{port}" for port in self.ports]
 
     @abstractmethod
     async def start(self) -> None:
@@ -95,21 +103,27 @@ class World(ABC):
             await proxy.close()
 
     async def _nats(self, config: Path) -> None:
+        """One server alone."""
+
+        async def greets() -> bool:
+            return await asyncio.to_thread(read_info, self.ports[0]) is not None
+
         program = str(find_nats_server())
-        command = (program, "-c", str(config), "-a", "127.0.0.1", "-p", str(self.port))
-        await self._add(Process("nats", command, self.folder, ready=self._greets))
+        command = (program, "-c", str(config), "-a", "127.0.0.1", "-p", str(self.ports[0]))
+        await self._add(Process("nats", command, self.folder, ready=greets))
 
-    async def _greets(self) -> bool:
-        return await asyncio.to_thread(read_info, self.port) is not None
-
-    async def _python(self, name: str, *arguments: str, proxied: bool = True) -> None:
+    async def _python(self, name: str, *arguments: str) -> None:
         """A process of ours behind a proxy of its own."""
-        port = self.port
-        if proxied:
-            self.proxies[name] = await Proxy(self.port).start()
-            port = self.proxies[name].port
-        command = (sys.executable, "-P", "-m", *arguments, "--url", f"nats://127.0.0.1:{port}")
-        await self._add(Process(name, command, self.folder))
+        proxy = self.proxies[name] = await Proxy(*self.ports).start()
+        command = (sys.executable, "-P", "-m", *arguments)
+        url = ("--url", f"nats://127.0.0.1:{proxy.port}")
+        await self._add(Process(name, (*command, *url), self.folder, asked=self._asked))
+
+    def _asked(self, pid: int) -> bool:
+        """Whether a killer has ended this process."""
+        file = self.folder / BEGINNINGS
+        lines = file.read_bytes().splitlines() if file.exists() else []
+        return any(json.loads(line)["pid"] == pid for line in lines)
 
     async def _add(self, process: Process) -> None:
         self.processes[process.name] = process
@@ -126,11 +140,18 @@ class MeshWorld(World):
 
     async def start(self) -> None:
         """See :class:`World`."""
-        options = ServerOptions(port=self.port, store_dir="./data", resolver_dir="./data/accounts")
-        local.plant(self.home, server_options=options, journal_bytes=2 * 1024**3)
-        await self._nats(self.home / "server.conf")
+        nodes = self.size.nodes
+        options = ServerOptions(
+            port=self.ports[0], store_dir="./data", resolver_dir="./data/accounts"
+        )
+        local.plant(self.home, server_options=options, replicas=nodes, journal_bytes=2 * 1024**3)
+        if nodes == 1:
+            await self._nats(self.home / "server.conf")
+        else:
+            cluster = Cluster(self.home, self.folder, self.ports)
+            await asyncio.gather(*(self._add(node) for node in cluster.nodes()))
         where = ("--home", str(self.home), "--drain", f"{DRAIN:g}")
-        await self._python("tenants", "tenantry", "run", "tenants", *where, proxied=False)
+        await self._python("tenants", "tenantry", "run", "tenants", *where)
         await asyncio.gather(
             *(
                 self._python(f"router-{number}", "tenantry", "run", "router", *where)
@@ -141,7 +162,7 @@ class MeshWorld(World):
                 for number in range(1, self.size.replicas + 1)
             ),
         )
-        async with await Control.connect(self.url, creds=self._creds("control")) as control:
+        async with await Control.connect(self.urls, creds=self._creds("control")) as control:
             for tenant in self.size.names():
                 _, text = await control.create(tenant, plan="business")
                 (self.folder / f"{tenant}.creds").write_text(text)
@@ -149,19 +170,19 @@ class MeshWorld(World):
     async def producer(self, tenant: str) -> Client:
         """See :class:`World`."""
         creds = self.folder / f"{tenant}.creds"
-        return await _connect(self.url, str(creds), inbox=f"_INBOX.{tenant}")
+        return await _connect(self.urls, str(creds), inbox=f"_INBOX.{tenant}")
 
     async def reader(self) -> Client:
         """See :class:`World`."""
         creds = self._creds("control")
         inbox = roles.inbox_prefix(public_key_of(creds.read_text()))
-        return await _connect(self.url, str(creds), inbox=inbox)
+        return await _connect(self.urls, str(creds), inbox=inbox)
 
     async def replay(self, tenant: str) -> bool:
         """See :class:`World`."""
         creds = self._creds("control")
         try:
-            async with await Control.connect(self.url, creds=creds) as control:
+            async with await Control.connect(self.urls, creds=creds) as control:
                 await Replays(control.bus).ask(tenant, "echo", by="chaos")
         except TenantryError:
             return False  # one is under way, or NATS is away
@@ -197,21 +218,21 @@ class PlainWorld(World):
 
     async def producer(self, tenant: str) -> Client:
         """See :class:`World`."""
-        return await _connect(self.url, inbox=f"_INBOX.{tenant}")
+        return await _connect(self.urls, inbox=f"_INBOX.{tenant}")
 
     async def reader(self) -> Client:
         """See :class:`World`."""
-        return await _connect(self.url)
+        return await _connect(self.urls)
 
     async def replay(self, tenant: str) -> bool:  # noqa: ARG002  (by hand there is none)
         """See :class:`World`."""
         return False
 
 
-async def _connect(url: str, creds: str | None = None, *, inbox: str = "_INBOX") -> Client:
+async def _connect(urls: list[str], creds: str | None = None, *, inbox: str = "_INBOX") -> Client:
     """nats-py as it comes, told to reconnect for as long as it takes."""
     return await nats.connect(
-        url,
+        list(urls),
         user_credentials=creds,
         inbox_prefix=inbox,
         max_reconnect_attempts=-1,

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.peers import checks
 
 ROOT = Path(__file__).parent.parent.parent
-PARTS = ("requests", "propagation", "durable")
+PARTS = ("requests", "propagation", "durable", "replay", "takeover", "idle", "backlog")
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 
@@ -57,8 +57,52 @@ def test_every_side_answers_every_request(saved: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_every_consumer_sees_its_last_message(saved: dict[str, Any]) -> None:
     sides = saved["durable"]["sides"]
-    assert {"bare pull consumer", "FastStream", "Tenantry"} <= set(sides)
+    assert {"bare pull consumer", "FastStream", "bare, on the journal", "Tenantry"} <= set(sides)
+    assert {"bare, our transport", "Tenantry, one key", "Tenantry, two keys and event"} <= set(
+        sides
+    )
     assert all(sample["rate"] > 0 for (sample,) in sides.values())
+
+
+@pytest.mark.slow
+def test_each_consumer_is_compared_with_a_bare_one_of_the_same_messages(
+    saved: dict[str, Any],
+) -> None:
+    floors = saved["durable"]["floors"]
+    assert floors.keys() == saved["durable"]["sides"].keys()
+    assert floors["Tenantry"] == "bare, on the journal"
+    assert floors["Tenantry, one key"] == "bare, one key"
+    assert all(floors[floor] == floor for floor in floors.values())
+
+
+@pytest.mark.slow
+def test_a_replay_reads_what_the_ordered_consumer_reads(saved: dict[str, Any]) -> None:
+    assert len(saved["replay"]["bare"]) == len(saved["replay"]["replay"]) == 1
+
+
+@pytest.mark.slow
+def test_each_fault_of_a_takeover_has_its_largest_latency(saved: dict[str, Any]) -> None:
+    largest = saved["takeover"]["largest"]
+    assert {name: len(each) for name, each in largest.items()} == {
+        "no fault": 1,
+        "kill -9": 1,
+        "SIGTERM": 1,
+        "an instance joins": 2,
+    }
+    assert saved["takeover"]["messages"] > 0
+
+
+@pytest.mark.slow
+def test_an_idle_service_is_heard_to_renew_its_leases(saved: dict[str, Any]) -> None:
+    (sample,) = saved["idle"]["sides"]["Tenantry"]
+    assert sample["operations"]["write of leases"] > 0
+    assert sample["consumers"] > 0
+
+
+@pytest.mark.slow
+def test_others_are_measured_without_a_backlog_and_with_one(saved: dict[str, Any]) -> None:
+    for crowd in ("apart", "sharing"):
+        assert list(saved["backlog"][crowd]) == ["no backlog", "it is stored", "it waits"]
 
 
 @pytest.mark.slow

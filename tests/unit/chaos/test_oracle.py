@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from chaos.facts import Dead, Effect, Facts, Key, Sent, Stored
-from chaos.oracle import WINDOW, judge
+from chaos.book import TRIES
+from chaos.facts import Begun, Dead, Effect, Facts, Key, Sent, Stored
+from chaos.oracle import LOST_MORE, WINDOW, judge
 
 COUNT = 4
 
@@ -30,6 +31,7 @@ def letter(number: int, tenant: str = "acme", service: str = "chaos") -> Dead:
 
 
 LINES: dict[str, list[Any]] = {"done": [], "late": [], "loose": []}
+STORED: dict[str, list[Any]] = {**LINES, "bare": [], "bared": []}
 
 
 @pytest.fixture
@@ -38,8 +40,9 @@ def good() -> Facts:
     numbers = range(1, COUNT + 1)
     return Facts(
         sent=[Sent("acme", Key("p0", number), "plain", number * 2) for number in numbers],
-        stored={**LINES, "do": [command(n) for n in numbers], "done": [event(n) for n in numbers]},
+        stored={**STORED, "do": [command(n) for n in numbers], "done": [event(n) for n in numbers]},
         effects={**LINES, "do": [effect(n) for n in numbers], "done": [effect(n) for n in numbers]},
+        counts={"do": {"acme": COUNT}, "done": {"acme": COUNT}},
     )
 
 
@@ -52,15 +55,29 @@ def storing(good: Facts, line: str, *stored: Stored) -> Facts:
 
 
 def doing(good: Facts, line: str, *effects: Effect) -> Facts:
-    return replace(good, effects={**good.effects, line: list(effects)})
+    """The same with other effects of a line, each message of them counted once."""
+    counted: dict[str, int] = {}
+    for tenant, _ in {(each.tenant, each.key) for each in effects}:
+        counted[tenant] = counted.get(tenant, 0) + 1
+    return replace(
+        good,
+        effects={**good.effects, line: list(effects)},
+        counts={**good.counts, line: counted},
+    )
+
+
+def counting(good: Facts, line: str, count: int) -> Facts:
+    return replace(good, counts={**good.counts, line: {"acme": count}})
 
 
 def poisoned(good: Facts, number: int) -> Facts:
     """The same, with a last command that fails always."""
     stored = {line: each[: number - 1] for line, each in good.stored.items()}
     stored["do"] = [*stored["do"], command(number, kind="poison")]
-    effects = {line: each[: number - 1] for line, each in good.effects.items()}
-    return replace(good, stored=stored, effects=effects)
+    facts = replace(good, stored=stored)
+    for line, each in good.effects.items():
+        facts = doing(facts, line, *each[: number - 1])
+    return facts
 
 
 def with_later(good: Facts) -> Facts:
@@ -154,10 +171,111 @@ def test_effects_of_two_producers_out_of_order(good: Facts) -> None:
     assert "order of a tenant" in found(doing(facts, "do", *effects))
 
 
-def test_a_repeated_effect_is_counted_and_no_finding(good: Facts) -> None:
+def test_a_repeated_effect(good: Facts) -> None:
     verdict = judge(doing(good, "do", *map(effect, (1, 2, 1, 3, 4))))
-    assert verdict.findings == []
+    assert {finding.kind for finding in verdict.findings} == {"effect again"}
     assert verdict.figures["do: effects again"] == 1
+
+
+def test_a_repeated_effect_of_an_unordered_message_is_none(good: Facts) -> None:
+    loose = storing(good, "loose", replace(command(1), seq=100))
+    assert found(doing(loose, "loose", effect(1), effect(1))) == set()
+
+
+@pytest.mark.parametrize("count", [COUNT - 1, COUNT + 1, 0])
+@pytest.mark.parametrize("line", ["do", "done"])
+def test_a_message_that_was_not_counted_once(line: str, count: int, good: Facts) -> None:
+    assert found(counting(good, line, count)) == {"counted wrong"}
+
+
+def test_a_message_that_was_stored_again_after_the_window_counts_again(good: Facts) -> None:
+    again = replace(event(4), seq=99, at=event(4).at + WINDOW + 1)
+    facts = storing(good, "done", *good.stored["done"], again)
+    facts = doing(facts, "done", *map(effect, (1, 2, 3, 4, 4)))
+    assert found(counting(facts, "done", COUNT + 1)) == set()
+    assert found(counting(facts, "done", COUNT)) == {"counted wrong"}
+
+
+def bare(good: Facts, *events: Stored) -> Facts:
+    """The same with two commands whose handler keeps no state, and what they left."""
+    commands = (replace(command(n), seq=n + 200) for n in (1, 2))
+    return storing(storing(good, "bare", *commands), "bared", *events)
+
+
+def test_a_handler_without_state_leaves_one_event(good: Facts) -> None:
+    events = [replace(event(n), seq=n + 300) for n in (1, 2)]
+    assert found(bare(good, *events)) == set()
+    assert found(bare(good, events[0])) == {"lost"}
+
+
+def test_an_event_of_a_handler_without_state_that_is_stored_twice(good: Facts) -> None:
+    events = [replace(event(n), seq=seq) for n, seq in ((1, 301), (2, 302), (2, 303))]
+    assert found(bare(good, *events)) == {"stored twice"}
+
+
+def test_the_same_after_the_window_is_counted(good: Facts) -> None:
+    events = [replace(event(n), seq=n + 300) for n in (1, 2)]
+    late = replace(events[1], seq=303, at=events[1].at + WINDOW + 1)
+    verdict = judge(bare(good, *events, late))
+    assert verdict.findings == []
+    assert verdict.figures["bared: stored again"] == 1
+
+
+def test_events_of_a_handler_without_state_out_of_order(good: Facts) -> None:
+    events = [replace(event(n), seq=seq) for n, seq in ((2, 301), (1, 302))]
+    assert found(bare(good, *events)) == {"order of a producer"}
+
+
+def test_an_event_of_a_handler_without_state_and_without_a_command(good: Facts) -> None:
+    events = [replace(event(n), seq=n + 300) for n in (1, 2, 3)]
+    assert found(bare(good, *events)) == {"from nothing"}
+
+
+def killed(good: Facts, times: int, *, lasts: float = 0.0) -> Facts:
+    """The same, with a last command that ended its worker so many times, and is given up."""
+    facts = poisoned(good, 4)
+    stored = {**facts.stored, "do": [*facts.stored["do"][:-1], command(4, kind="killer")]}
+    begun = [
+        Begun("acme", Key("p0", 4), 100.0 + lasts * number / max(1, times - 1), number)
+        for number in range(times)
+    ]
+    return replace(facts, stored=stored, begun=begun, dead=[letter(4)])
+
+
+def test_a_killer_that_is_given_up_within_its_bound(good: Facts) -> None:
+    assert found(killed(good, TRIES + LOST_MORE)) == set()
+    assert found(killed(good, TRIES + LOST_MORE + 1)) == {"killer begun too often"}
+
+
+def test_a_killer_that_never_began(good: Facts) -> None:
+    assert found(killed(good, 0)) == {"killer not begun"}
+
+
+def test_a_killer_that_is_not_given_up(good: Facts) -> None:
+    assert found(replace(killed(good, 3), dead=[])) == {"lost"}
+
+
+def others(facts: Facts, *events: Stored) -> Facts:
+    """The same, with a command of another tenant while the killer was at work."""
+    other = replace(command(11, "bolt"), at=101.0)
+    facts = storing(facts, "do", *facts.stored["do"], other)
+    facts = storing(facts, "done", *facts.stored["done"], *events)
+    facts = replace(doing(facts, "do", *facts.effects["do"], effect(11, "bolt")))
+    return doing(facts, "done", *facts.effects["done"], *(effect(11, "bolt") for _ in events))
+
+
+def test_other_tenants_go_on_while_a_killer_is_at_work(good: Facts) -> None:
+    facts = killed(good, 5, lasts=30.0)
+    assert found(others(facts, replace(event(11, "bolt"), at=103.0))) == set()
+
+
+def test_other_tenants_stand_still_while_a_killer_is_at_work(good: Facts) -> None:
+    facts = killed(good, 5, lasts=30.0)
+    assert found(others(facts, replace(event(11, "bolt"), at=140.0))) == {"others stand still"}
+
+
+def test_a_good_message_that_was_given_up(good: Facts) -> None:
+    assert found(replace(good, dead=[letter(4)])) == {"good message given up"}
 
 
 def test_tenants_have_an_order_each(good: Facts) -> None:
@@ -189,7 +307,8 @@ def test_a_dead_letter_of_no_message(good: Facts) -> None:
 
 
 def test_a_dead_letter_that_names_another_sequence(good: Facts) -> None:
-    assert found(replace(good, dead=[replace(letter(4), told=2)])) == {"bad letter"}
+    facts = replace(poisoned(good, 4), dead=[replace(letter(4), told=2)])
+    assert found(facts) == {"bad letter"}
 
 
 def test_an_event_stored_twice_within_the_window(good: Facts) -> None:
@@ -199,16 +318,17 @@ def test_an_event_stored_twice_within_the_window(good: Facts) -> None:
 
 def test_an_event_stored_again_after_the_window_is_counted(good: Facts) -> None:
     again = replace(event(4), seq=99, at=event(4).at + WINDOW + 1)
-    verdict = judge(storing(good, "done", *good.stored["done"], again))
+    facts = storing(good, "done", *good.stored["done"], again)
+    verdict = judge(counting(facts, "done", COUNT))
     assert verdict.findings == []
     assert verdict.figures["done: stored again"] == 1
 
 
-def test_a_consumer_that_is_not_done(good: Facts) -> None:
+def test_a_partition_that_is_not_settled(good: Facts) -> None:
     assert found(replace(good, waiting={"chaos-1": 3})) == {"stuck"}
 
 
-def test_a_tenant_that_is_still_read_apart(good: Facts) -> None:
+def test_a_tenant_that_is_still_sidelined(good: Facts) -> None:
     assert found(replace(good, behind=["chaos.acme"])) == {"stuck"}
 
 

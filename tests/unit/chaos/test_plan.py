@@ -35,3 +35,14 @@ def test_what_a_world_does_not_have_is_not_struck() -> None:
     targets = {"worker": ["worker-1"]}
     struck = {fault.target for fault in plan(7, 600.0, targets)}
     assert struck == {"worker-1", "worker"}
+
+
+def test_most_processes_are_stopped_for_longer_than_a_lease() -> None:
+    stops = [fault for fault in plan(7, 600.0, TARGETS) if fault.kind == "suspend"]
+    assert sum(fault.seconds > 2.3 for fault in stops) > len(stops) / 2
+
+
+def test_each_server_of_a_cluster_is_struck() -> None:
+    nodes = ["nats-1", "nats-2", "nats-3"]
+    struck = {fault.target for fault in plan(7, 600.0, TARGETS | {"nats": nodes})}
+    assert struck >= {*nodes}
