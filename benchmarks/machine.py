@@ -7,7 +7,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def pin(core: Iterable[int]) -> Callable[[], None]:
 def pin_self() -> None:
     """Keep this process and the children it starts from now on off the generators' cores."""
     os.sched_setaffinity(0, SYSTEM_CORES)
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Start children on all cores, where the load is too small to be in the way."""
+    os.sched_setaffinity(0, LOAD_CORES | SYSTEM_CORES)
+    try:
+        yield
+    finally:
+        pin_self()
 
 
 def shape() -> dict[str, Any]:

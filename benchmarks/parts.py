@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.client import Crowd, Stream, body
 from benchmarks.mesh import UNLIMITED, python
-from benchmarks.population import anybody
+from benchmarks.population import anybody, unbound
 from tenantry.bus import Bucket, Bus
 from tenantry.local.mesh import MeshOptions, prepare
 from tenantry.local.server import NatsProcess
@@ -33,25 +34,41 @@ class Parts:
     """How long each part took until it was ready, seconds."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
-    async def start(self, name: str, target: str) -> None:
-        """Start a router or a worker."""
+    async def start(
+        self, name: str, target: str, *, env: Mapping[str, str] | None = None
+    ) -> asyncio.subprocess.Process:
+        """Start a router or a worker; `env` is what its environment has besides."""
         begin = time.perf_counter()
         where = ("--url", self.url, "--state", str(self.state.path))
-        child = await self.stack.enter_async_context(python("tenantry", "run", target, *where))
+        child = await self.stack.enter_async_context(
+            python("tenantry", "run", target, *where, env=env)
+        )
         self.started[name] = time.perf_counter() - begin
         self.pids[name] = child.pid
+        return child
 
-    def stream(self, crowd: Crowd, *, rate: float = 0.0, in_flight: int = 0) -> Stream:
-        """Requests of a crowd to the service of `benchmarks.echo`."""
+    def anybody(self) -> Path:
+        """Credentials that may speak for every tenant."""
         creds = self.state.path / "anybody.creds"
         if not creds.exists():
             creds.write_text(anybody(self.home))
+        return creds
+
+    def unbound(self) -> Path:
+        """Credentials in MESH that may do everything."""
+        creds = self.state.path / "unbound.creds"
+        if not creds.exists():
+            creds.write_text(unbound(self.home))
+        return creds
+
+    def stream(self, crowd: Crowd, *, rate: float = 0.0, in_flight: int = 0) -> Stream:
+        """Requests of a crowd to the service of `benchmarks.echo`."""
         return Stream(
             name=f"{crowd.spread} {crowd.tenants}",
             url=self.url,
             subject="tenant.{tenant}.bench.echo",
             body=body(),
-            creds=str(creds),
+            creds=str(self.anybody()),
             inbox="_INBOX.{tenant}",
             rate=rate,
             in_flight=in_flight,

@@ -1,7 +1,7 @@
 """The floor: nothing but nats-py, with the same hops and headers.
 
 python -m benchmarks.peers.bare alone|forward|respond URL
-python -m benchmarks.peers.bare pull URL STREAM DURABLE
+python -m benchmarks.peers.bare pull URL STREAM DURABLE [SUBJECT CREDS INBOX]
 
 `alone` answers clients itself; `forward` and `respond` are the two hops; `pull` works off a stream.
 """
@@ -54,21 +54,33 @@ async def pull(client: Client, stream: str, durable: str) -> None:
     decode, meter = msgspec.json.Decoder(Echo).decode, Meter()
     pulled = await client.jetstream().pull_subscribe_bind(durable, stream)
     while True:
-        with contextlib.suppress(nats.errors.TimeoutError):
+        with contextlib.suppress(TimeoutError):
             for message in await pulled.fetch(BATCH, timeout=5):
                 meter.take(decode(message.data))
                 await message.ack()
 
 
+async def work_off(
+    url: str,
+    stream: str,
+    durable: str,
+    subject: str | None = None,
+    creds: str | None = None,
+    inbox: str = "_INBOX",
+) -> None:
+    """Create the durable consumer, of a filter where there is one, and pull for ever."""
+    client = await nats.connect(url, user_credentials=creds, inbox_prefix=inbox)
+    wanted = ConsumerConfig(durable_name=durable, filter_subject=subject, max_ack_pending=4 * BATCH)
+    await client.jetstream().add_consumer(stream, wanted)
+    print("ready", flush=True)
+    await pull(client, stream, durable)
+
+
 async def main(role: str, url: str, *arguments: str) -> None:
     """Serve until the process is ended."""
-    client = await nats.connect(url)
     if role == "pull":
-        stream, durable = arguments
-        wanted = ConsumerConfig(durable_name=durable, max_ack_pending=4 * BATCH)
-        await client.jetstream().add_consumer(stream, wanted)
-        print("ready", flush=True)
-        await pull(client, stream, durable)
+        await work_off(url, *arguments)
+    client = await nats.connect(url)
     if role == "forward":
         await forward(client)
     else:
