@@ -37,6 +37,9 @@ BUCKETS = {
 }
 """The buckets, and how many revisions each key keeps."""
 
+EXPIRING = frozenset({"leases"})
+"""Buckets whose keys are never used again: the marker of a deleted one goes after some time."""
+
 _SECOND = 1_000_000_000
 
 
@@ -207,5 +210,6 @@ def bucket_config(name: str, *, history: int = 1, replicas: int = 1) -> dict[str
         "allow_rollup_hdrs": True,
         "deny_delete": True,
         "allow_direct": True,
+        "allow_msg_ttl": name in EXPIRING,
         "num_replicas": replicas,
     }

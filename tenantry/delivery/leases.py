@@ -25,6 +25,7 @@ from tenantry.bus.reading import read
 from tenantry.delivery import timing
 from tenantry.errors import Conflict, JetStreamError, NotFound, Rejection
 from tenantry.messages.checkpoints import Lease
+from tenantry.wire.headers import TTL
 
 BUCKET = "leases"
 _AGAIN = 0.1
@@ -34,6 +35,9 @@ _RECONNECT = 3.0
 
 _GONE_LOOKS = (0.0, 0.05, 0.2, 1.0)
 """A deletion is heard before it is stored: when to look for it, seconds."""
+
+_MARKER = {TTL: "3600s"}
+"""A deleted lease is never used again: without an end its marker would be read for ever."""
 
 log = structlog.get_logger("tenantry.delivery")
 _decode = msgspec.json.Decoder(Lease).decode
@@ -115,7 +119,7 @@ class Leases:
         if record is not None:
             return not record.deleted
         try:
-            await self._bucket.delete(key, 0)
+            await self._bucket.delete(key, 0, _MARKER)
         except Conflict:
             return True
         return False
@@ -141,7 +145,7 @@ class Leases:
         lease, self.id, self._valid_until = self.id, "", 0.0
         if lease and self._bus.connected:
             with contextlib.suppress(Rejection, JetStreamError):
-                await self._bucket.delete(f"{self._service}.{lease}", self._revision)
+                await self._bucket.delete(f"{self._service}.{lease}", self._revision, _MARKER)
 
     # --- this instance -------------------------------------------------------------------------
 
@@ -297,7 +301,7 @@ class Leases:
 
     async def _delete(self, key: str, record: Record) -> bool:
         try:
-            await self._bucket.delete(key, record.revision)
+            await self._bucket.delete(key, record.revision, _MARKER)
         except Conflict:
             return False  # it lives
         return True

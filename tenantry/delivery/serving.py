@@ -110,28 +110,16 @@ class Serving:
 
     async def _serve(self, queue: Queue[Item]) -> None:
         """Run the messages of a queue, one after another."""
-        lane, hold = self._lane, self._hold
-        task = asyncio.current_task()
+        lane, task = self._lane, asyncio.current_task()
         assert task is not None  # noqa: S101  (it runs in one)
         try:
-            while hold.ours():
+            while self._hold.ours():
                 begun = lane.begin(queue)
                 if begun is None:
                     return
                 run = self._runs[queue] = _Run(queue, begun, time.monotonic(), task)
-                try:
-                    decision = await self._try(run)
-                except asyncio.CancelledError:
-                    if run.left or lane.leaving:
-                        return
-                    task.uncancel()
-                    decision = self._failed(begun, "the handler has cancelled itself")
-                if run.left or hold.lost():
+                if not await self._handle(run):
                     return
-                if decision is settlement.SETTLE:
-                    lane.settle(queue, begun.seq)
-                else:
-                    await self._follow(queue, begun, decision)
                 self._runs.pop(queue, None)
                 self._noted()
                 if queue.side is not None:
@@ -140,6 +128,26 @@ class Serving:
         finally:
             if not self._runs:
                 self.idle.set()
+
+    async def _handle(self, run: _Run) -> bool:
+        """Run one message and do what is decided; False where that is not ours to do any more."""
+        try:
+            decision = await self._try(run)
+        except asyncio.CancelledError:
+            if run.left or self._lane.leaving:
+                return False
+            run.task.uncancel()
+            decision = self._failed(run.begun, "the handler has cancelled itself")
+        except Exception:
+            log.exception("message not handled", seq=run.begun.seq)
+            decision = settlement.Release()
+        if run.left or self._hold.lost():
+            return False
+        if decision is settlement.SETTLE:
+            self._lane.settle(run.queue, run.begun.seq)
+        else:
+            await self._follow(run.queue, run.begun, decision)
+        return True
 
     async def _try(self, run: _Run) -> Decision:
         """Run one message, and decide what becomes of it."""
@@ -239,7 +247,7 @@ class Serving:
         first = side.first_failed if side is not None and begun.failed else 0.0
         try:
             await self._env.letters.write(message, delivery, decision.why, first)
-        except (Rejection, JetStreamError) as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, its tenant must not stand still)
             log.error("dead letter not written", seq=begun.seq, why=str(error))
             return settlement.unwritten(decision)
         return settlement.SETTLE

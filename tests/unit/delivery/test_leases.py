@@ -394,3 +394,16 @@ async def test_a_lease_that_was_not_heard_is_read_now_and_then(
     await one.leases._subscription.stop()
     await crowd.lease("unheard-1")
     await until(lambda: "unheard-1" in one.leases.instances())
+
+
+# --- what is left ---------------------------------------------------------------------------------
+
+
+async def test_the_marker_of_a_lease_goes_after_some_time(crowd: Instances, bus: Bus) -> None:
+    one = await crowd.start()
+    key = crowd.key(one.leases.id)
+    await one.leases.stop()
+    marker = await crowd.bucket.read(key)
+    assert marker is not None
+    assert marker.deleted
+    assert marker.headers["Nats-TTL"] == "3600s"
