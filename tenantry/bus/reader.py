@@ -110,7 +110,7 @@ class Reader:
         self._forget: Callable[[], None] = _nothing
         self._stopped = False
         self._created = False
-        """Whether there was a consumer before."""
+        """True if there was a consumer before."""
         self._size = _FIRST_SIZE
         # Of the consumer of now:
         self._name = ""
@@ -118,7 +118,7 @@ class Reader:
         """The bus's inbox when the consumer was created: the replies of all pulls are below it."""
         self._reply = ""
         self._open = False
-        """Whether messages of this consumer are taken."""
+        """True if messages of this consumer are taken."""
         self._ended = asyncio.Event()
         self._number = 0
         """The consumer's own number of the last message received."""

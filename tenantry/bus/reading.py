@@ -83,7 +83,7 @@ class _Waiting:
         self.messages: deque[tuple[Message, Delivery]] = deque()
         self.bytes = 0
         self.ended = False
-        """Whether the consumer has no messages beyond these."""
+        """True if the consumer has no messages beyond these."""
         self.wake = asyncio.Event()
         self._most = 2 * ahead
 

@@ -54,7 +54,7 @@ class Fence:
         self._ours = ours
         self._over = False
         self.claim = claim
-        """What was written under another claim, or under none, may have been changed since."""
+        """The claim of the partition: anything written under another one may have changed since."""
         self.seq = seq
         self.value = fence_of(epoch, seq) if ordered else None
         """State refuses this message where a higher value has written; None means no order."""
@@ -63,16 +63,16 @@ class Fence:
         self.suppressed = 0
         """How many messages the handler emitted or asked in a replay that were held back."""
         self.committing = False
-        """Whether the handler has succeeded and its effects are being made durable."""
+        """True if the handler has succeeded and its effects are being made durable."""
 
     @property
     def is_staged(self) -> bool:
-        """Whether writes of state wait for the handler's success, as a stored message's do."""
+        """Tell whether writes of state wait for the handler's success, as a stored message's do."""
         return self.seq > 0
 
     @property
     def lost(self) -> bool:
-        """Whether what the handler does can never count again."""
+        """Tell whether what the handler does can never count again."""
         return self._over or self._lost()
 
     def check(self) -> None:

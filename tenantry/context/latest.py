@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What this instance knows of a key."""
+    """The knowledge of this instance about a key."""
 
     least: int
     """The key has this revision or a later one."""
@@ -93,7 +93,7 @@ class Latest(Bucket[msgspec.Raw]):
         return known.seen if known is not None else None
 
     def is_proven(self, key: str, revision: int, claim: object) -> bool:
-        """Whether nothing of a former owner can be missing in a read that gave `revision`.
+        """Tell whether nothing of a former owner can be missing in a read that gave `revision`.
 
         That holds once the key was written under this `claim` of the partition: the write was a
         compare-and-set, so what the former owner has written was seen, and can't come later.
@@ -170,7 +170,7 @@ class Latest(Bucket[msgspec.Raw]):
         self.remember(key, seen._replace(revision=new), claim)
 
     async def current(self, key: str, service: str, claim: object | None = None) -> Record | None:
-        """What certainly lies under a key of the service, with no former owner's write to come.
+        """Read a key so that no write of a former owner can come later.
 
         Where the bucket is replicated it is written anew. Raises what :meth:`write` raises, and
         :class:`Unavailable` where others change it all the time.
@@ -188,7 +188,7 @@ class Latest(Bucket[msgspec.Raw]):
         raise Unavailable(f"{key} changes all the time")
 
     async def is_replicated(self, service: str) -> bool:
-        """Whether a read may be answered by a replica that lags behind; asked until it is known.
+        """Tell whether a replica that lags behind may answer a read; asked until known.
 
         Asks for a consumer of the service's own values with two replicas, which a bucket with one
         refuses. The information of a stream would say it too, but it also names all keys of all

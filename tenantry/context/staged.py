@@ -38,7 +38,7 @@ class StagedState(State):
         self._first: dict[str, Seen] = {}
         """Each key as the handler has first read it."""
         self._looked: dict[str, Record | None] = {}
-        """What each key held when it was first looked at, for whatever reason."""
+        """The record of each key when it was first looked at, for whatever reason."""
         self._staged: dict[str, Write] = {}
 
     async def get(self, name: str, type: type[T]) -> Entry[T] | None:  # noqa: A002
@@ -114,7 +114,7 @@ class StagedState(State):
         return tuple(self._staged.values())
 
     def looked(self) -> Mapping[str, Record | None]:
-        """What each key held that the handler's outcome rests on."""
+        """The record of each key that the handler's outcome rests on."""
         return self._looked
 
     def _note(self, key: str, record: Record | None) -> None:

@@ -46,7 +46,7 @@ class CatchUp:
         """The last sequence that was read, or that needs no reading."""
         self._at_end = False
         self._ahead = False
-        """Whether it has come to where the lane's reader is."""
+        """True if it has come to where the lane's reader is."""
         self.task = asyncio.create_task(self._run())
         self.task.add_done_callback(lambda _: done(queue))
 
@@ -76,7 +76,7 @@ class CatchUp:
                 await self._pause(_LOOK)
 
     async def _is_due(self) -> bool:
-        """Whether it may be read now; else wait for a while."""
+        """Tell whether it may be read now; else wait for a while."""
         side = self._queue.side
         if side is None:
             return False

@@ -33,12 +33,12 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Last:
-    """What an owner has written last."""
+    """The last checkpoint of an owner."""
 
     record: Checkpoint
     revision: int
     unsure: list[Checkpoint] = field(default_factory=list)
-    """What it has written since, and nobody has said whether it is stored."""
+    """Later ones of which nobody has said whether they are stored."""
 
 
 class Taken(Exception):

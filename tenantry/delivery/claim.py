@@ -91,7 +91,7 @@ async def _take_over(env: Environment, partition: int, found: Found) -> Claim | 
 
 
 def _looked_at_anew(record: Checkpoint) -> dict[str, Open]:
-    """What an older version did not know need not wait for this one."""
+    """The rows, with those due at once that only waited for a version that knows their message."""
     return {
         name: msgspec.structs.replace(row, failed=0, retry_at=0.0, code="")
         if row.code == UnknownAction.code

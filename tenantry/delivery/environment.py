@@ -1,4 +1,4 @@
-"""What every partition of a service needs of the worker that it is read in."""
+"""The parts of a worker that every partition of a service needs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Attempts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the partitions of one service in one worker share."""
+    """The parts that the partitions of one service in one worker share."""
 
     bus: Bus
     service: Service

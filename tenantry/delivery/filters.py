@@ -1,4 +1,4 @@
-"""What a service reads of the journal, and to which queue of a lane each message goes."""
+"""The filter by which a service reads the journal, and the names of the actions that it handles."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Names(NamedTuple):
     """The actions of a service, as its checkpoint knows them too."""
 
     handled: frozenset[str]
-    """What this version handles, as `<service>.<action>`."""
+    """Actions that this version handles, as `<service>.<action>`."""
     known: frozenset[str]
-    """What this version handles, or another one does or did."""
+    """Actions that this version handles, or another one does or did."""
     unordered: Mapping[str, int]
     """The unordered actions of this version; each is unordered after this sequence."""
     newer: bool
-    """Whether a newer version has owned the partition."""
+    """True if a newer version has owned the partition."""
 
     def is_unordered(self, name: str, seq: int) -> bool:
-        """Whether no order binds this message."""
+        """Tell whether no order binds this message."""
         return name in self.unordered and seq > self.unordered[name]
 
 
 def names_of(service: Service, found: Checkpoint) -> Names:
-    """What a service and the checkpoint that it has found know together.
+    """Join the actions of a service with those that the checkpoint remembers.
 
     An own command that was once handled stays known: what the journal still has of it becomes a
     dead letter and is not passed over. An older version than the one that was there last only adds:
@@ -83,7 +83,7 @@ def subject_of(names: frozenset[str], partition: int, tenant: str = "*") -> str:
 
 
 def is_for(service: str, fields: Mapping[str, str] | None, *, replay: bool = False) -> bool:
-    """Whether a message is for this service: some are for one service alone, or only history."""
+    """Tell whether a message is for this service: some are for one alone, or only history."""
     only = fields.get(headers.ONLY) if fields else None
     if only is None:
         return True

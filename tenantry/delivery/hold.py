@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Whether a partition is certainly ours, certainly lost, or in doubt."""
+    """The answers to whether a partition is ours, lost, or in doubt."""
 
     lost: Callable[[], bool]
-    """Whether it is certainly another's."""
+    """True if it is certainly another's."""
     ours: Callable[[], bool]
-    """Whether it is certainly ours."""
+    """True if it is certainly ours."""
     wait: Callable[[], Awaitable[bool]]
     """Waits while that is in doubt; false where it is lost."""
     claim: object = field(default_factory=object)

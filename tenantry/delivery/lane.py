@@ -62,9 +62,9 @@ class Lane(Generic[T]):
         self.window = found.unclean_to
         """Up to here a former owner may have begun what nobody has seen the end of."""
         self.leaving = False
-        """Whether nothing may begin any more."""
+        """True if nothing may begin any more."""
         self.dirty = False
-        """Whether the checkpoint would say something new."""
+        """True if the checkpoint would say something new."""
         self.running = 0
         self.held = 0
         """Messages in memory, without those of sidelined queues."""
@@ -363,7 +363,7 @@ class Lane(Generic[T]):
 
     @property
     def urgent(self) -> bool:
-        """Whether something waits for the checkpoint."""
+        """Tell whether something waits for the checkpoint."""
         return self._beginnings.urgent or self.unsaved >= UNSAVED_MAX
 
     def snapshot(self, owner: str, age: float) -> Checkpoint:

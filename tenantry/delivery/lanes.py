@@ -31,7 +31,7 @@ log = structlog.get_logger("tenantry.delivery")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """What is known of tenants, kept current, and who is suspected in this process."""
+    """Tables of tenants, kept current, and the suspects of this process."""
 
     cursors: Rows[Cursor]
     replays: Rows[Replay | None]

@@ -1,4 +1,4 @@
-"""Who is alive, for sure: each instance renews a lease; who takes over deletes it first.
+"""Leases tell who is alive, for sure: an instance renews its own; who takes over deletes it first.
 
 A lease is a key that its holder writes anew each second by compare-and-set. The others hear these
 writes as plain messages, so nobody polls. What is heard is a hint only: a write may be refused
@@ -45,7 +45,7 @@ _decode = msgspec.json.Decoder(Lease).decode
 
 @dataclass(slots=True)
 class _Heard:
-    """What was heard of another instance's lease."""
+    """The last renewal that was heard of another instance's lease."""
 
     lease: Lease
     at: float
@@ -98,7 +98,7 @@ class Leases:
 
     @property
     def valid(self) -> bool:
-        """Whether nobody can have taken over what this instance owns."""
+        """Tell whether nobody can have taken over what this instance owns."""
         return time.monotonic() < self._valid_until
 
     def instances(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Leases:
         return found
 
     async def exists(self, lease: str) -> bool:
-        """Whether a lease is alive. Raises as :meth:`Bucket.read` and `delete` do.
+        """Tell whether a lease is alive. Raises as :meth:`Bucket.read` and `delete` do.
 
         A replica that lags behind may not have a new lease yet. So one that is not there is deleted
         all the same, over nothing: that is refused where it lives, and else ends it for good.
@@ -235,7 +235,7 @@ class Leases:
         self._listen_anew(_RECONNECT)
 
     def _listen_anew(self, later: float = 0.0) -> None:
-        """What was said while we were away was not heard: everybody's silence counts anew."""
+        """Count everybody's silence anew: nothing was heard while we were away."""
         now = time.monotonic()
         for heard in self._heard.values():
             heard.at = now + later

@@ -45,7 +45,7 @@ log = structlog.get_logger("tenantry.delivery")
 
 
 def released_subject(service: str, partition: int | str) -> str:
-    """Where the owner of a partition tells that it has released it."""
+    """The subject on which the owner of a partition tells that it has released it."""
     return f"platform.released.{service}.{partition}"
 
 
@@ -106,7 +106,7 @@ class Owner:
     # --- whether it is ours --------------------------------------------------------------------
 
     def ours(self) -> bool:
-        """Whether nobody else can have taken the partition."""
+        """Tell whether nobody else can have taken the partition."""
         return not self.is_lost and self.env.leases.valid
 
     async def wait(self) -> bool:
@@ -243,7 +243,7 @@ class Owner:
             self._ended(queue)
 
     def holds_back(self, tenant: str) -> bool:
-        """Whether a replay is at work here for which a tenant's live messages wait."""
+        """Tell whether a replay is at work here for which a tenant's live messages wait."""
         running = self._replaying.get(tenant)
         return running is not None and running.holds_back
 

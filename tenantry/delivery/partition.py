@@ -1,4 +1,4 @@
-"""What those who work for the owner of a partition see of it."""
+"""The owner of a partition as catch-up and replay see it."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class Partition(Protocol):
         ...
 
     def holds_back(self, tenant: str) -> bool:
-        """Whether a replay is at work here for which a tenant's live messages wait."""
+        """Tell whether a replay is at work here for which a tenant's live messages wait."""
         ...

@@ -23,9 +23,9 @@ class Queue(Generic[T]):
     running: int = 0
     """The sequence of the message that runs, or 0."""
     served: bool = False
-    """Whether somebody runs its messages: :meth:`Lane.begin` says when to stop."""
+    """True if somebody runs its messages: :meth:`Lane.begin` says when to stop."""
     side: Open | None = None
-    """Where it stands while it is sidelined."""
+    """Its row of the checkpoint while it is sidelined."""
     passed: int = 0
     """The last sequence that was passed over."""
     settled: int = 0
@@ -43,7 +43,7 @@ class Queue(Generic[T]):
 
     @property
     def pauses(self) -> bool:
-        """Whether it is sidelined and waits for a retry, or for the end of a replay."""
+        """Tell whether it is sidelined and waits for a retry, or for the end of a replay."""
         side = self.side
         return side is not None and (side.retry_at > 0 or side.why == "replay")
 
@@ -52,7 +52,7 @@ class Queue(Generic[T]):
         return len(self.waiting) if self.side is None else 0
 
     def row(self) -> Open | None:
-        """Where it stands, as the checkpoint keeps it; None where nothing of it is unsettled."""
+        """Return its row of the checkpoint; None if nothing of it is unsettled."""
         side, running = self.side, self.running
         if side is not None:
             if running and running < side.next:

@@ -39,7 +39,7 @@ _FINE = 0.005
 """A pause shorter than this is not made, seconds."""
 
 _LATE = 0.05
-"""What a limited replay may make up for, seconds: not a burst after each delay."""
+"""The delay that a limited replay may make up for, seconds: no burst after each delay."""
 
 _SPAN = 0.02
 _LEAST = 8
@@ -71,7 +71,7 @@ class _Progress:
 
 
 def is_due(replay: Replay | None) -> bool:
-    """Whether a replay has something to do now."""
+    """Tell whether a replay has something to do now."""
     if replay is None or replay.state not in UNDER_WAY:
         return False
     return replay.state != "ready" or replay.swap or replay.cancel
@@ -93,7 +93,7 @@ class ReplayRun:
         self._progress = _Progress.of(replay)
         self._due = self._saved = time.monotonic()
         self.holds_back = replay.generation is None
-        """Whether the tenant's live messages wait for it."""
+        """True if the tenant's live messages wait for it."""
         self.task = asyncio.create_task(self._run())
         self.task.add_done_callback(lambda _: done(tenant))
 
@@ -200,7 +200,7 @@ class ReplayRun:
             await self._env.attempts.reset(self._tenant, hook, fence)
 
     async def _swap(self) -> None:
-        """What was filled becomes the live state, once it has all that the live one has."""
+        """Make what was filled the live state, once it has all that the live one has."""
         self.holds_back = True
         await self._hold_back()
         if not self._replay.until:

@@ -1,4 +1,4 @@
-"""What a new owner reads a second time: it starts at the first message that is not settled."""
+"""The second reading of a new owner: it starts at the first message that is not settled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Resume:
         """The first message to read."""
 
     def is_settled(self, name: str, seq: int) -> bool:
-        """Whether the lane's reader drops a message up to `end`, of this queue."""
+        """Tell whether the lane's reader drops a message up to `end`, of this queue."""
         first = self._unsettled.get(name)
         return first is None or seq < first
 

@@ -22,7 +22,7 @@ from tenantry.service.retry import Retry
 from tenantry.wire import trace
 
 GRACE = 15.0
-"""What a run may take beyond its handler's timeout, for its clean-up and for what it publishes."""
+"""Seconds beyond a handler's timeout for its clean-up and for what it publishes."""
 
 _CUT = 2.0
 """How long a handler that was cancelled may take to end, seconds."""
@@ -81,7 +81,7 @@ class Serving:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._nobody = contextvars.copy_context()
-        """What begins while another message runs must not begin in its context."""
+        """The context in which tasks begin: never that of another message that runs."""
         self._due = False
         self.idle = asyncio.Event()
         """Set where the last message may have ended."""
@@ -180,7 +180,7 @@ class Serving:
         return settlement.decide(result, handler.retry, failed)
 
     def _unknown(self, subject: str, failed: int) -> Decision:
-        """What becomes of a message that this version has no handler for."""
+        """Decide on a message that this version has no handler for."""
         service = self._env.service
         why = UnknownAction(f"{service.name} {service.version} does not know {subject}")
         result = settlement.Result(Outcome.UNKNOWN, why)
@@ -311,7 +311,7 @@ _ONCE = Retry(tries=1)
 
 
 def about(item: Item, tenant: str) -> dict[str, object]:
-    """What a log line says of a stored message."""
+    """The fields of a log line about a stored message."""
     hop = trace.extract(item.message.headers)
     name = item.message.subject.split(".", 3)[3]
     found: dict[str, object] = {"action": name, "tenant": tenant, "seq": item.delivery.seq}

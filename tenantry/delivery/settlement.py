@@ -1,4 +1,4 @@
-"""What becomes of a stored message that was tried: decided here, for live messages and replays."""
+"""Decides what becomes of a stored message that was tried, live or in a replay."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RetryAfter(NamedTuple):
     pause: float
     why: Rejection
     counts: bool = True
-    """Whether this was one of its tries."""
+    """True if this was one of its tries."""
 
 
 class DeadLetter(NamedTuple):
@@ -97,5 +97,5 @@ def given_up(retry: Retry, failed: int, lost: int) -> HandlerFailed | None:
 
 
 def unwritten(letter: DeadLetter) -> RetryAfter:
-    """What to do when a dead letter can't be written now."""
+    """The decision when a dead letter can't be written now."""
     return RetryAfter(timing.LETTER_RETRY, letter.why, counts=False)

@@ -87,15 +87,15 @@ class Beginnings:
         self._allowed: set[int] = set()
         self._ended: set[int] = set()
         self._told: tuple[set[int], set[int]] = (set(), set())
-        """What the last snapshot has of those proposed and of those ended."""
+        """The proposed and the ended ones that the last snapshot has."""
 
     @property
     def urgent(self) -> bool:
-        """Whether something waits for the checkpoint."""
+        """Tell whether something waits for the checkpoint."""
         return bool(self._proposed or self._ended)
 
     def is_allowed(self, seq: int) -> bool:
-        """Whether the beginning of a suspect is durable."""
+        """Tell whether the beginning of a suspect is durable."""
         return seq in self._allowed
 
     def lost(self, seq: int) -> int:
@@ -161,7 +161,7 @@ class Beginnings:
         return {seq: count for seq, count in less.items() if count}
 
     def saved(self) -> None:
-        """What was told last is durable."""
+        """Note that the last snapshot is durable."""
         proposed, ended = self._told
         self._told = (set(), set())
         self._allowed |= proposed & self._proposed

@@ -30,13 +30,13 @@ class Former(NamedTuple):
     version: str
     """The newest version of the service that has set it up."""
     names: tuple[str, ...]
-    """What it delivers, as `<service>.<action>`."""
+    """Actions that it delivers, as `<service>.<action>`."""
     unordered: dict[str, int]
     """The unordered actions; each is unordered in what comes after this sequence."""
     settled: int
     """Every message up to this sequence is acknowledged."""
     read: bool
-    """Whether a worker still reads by it, or may believe so."""
+    """True if a worker still reads by it, or may believe so."""
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ def former(info: Mapping[str, Any]) -> Former | None:
 
 
 async def pending(bus: Bus, service: str, partition: int) -> bool:
-    """Whether a partition still has to be taken over from the version before.
+    """Tell whether a partition still has to be taken over from the version before.
 
     Then nobody may claim it, or the service would begin with the oldest message. When the answer is
     False, a checkpoint may have been written meanwhile: claim the partition by compare-and-set.

@@ -12,7 +12,7 @@ Why = Literal["", "failed", "backlog", "replay"]
 
 
 class Open(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a tenant stands that has unsettled messages at or below a checkpoint's position."""
+    """A tenant's row in a checkpoint: it has unsettled messages at or below its position."""
 
     next: int
     """Its first message that is not settled."""
@@ -43,7 +43,7 @@ class Checkpoint(Message, frozen=True, kw_only=True, omit_defaults=True):
     version: str = "0.0.0"
     """The newest version of the service that has owned the partition."""
     names: tuple[str, ...] = ()
-    """What the service handles, or once handled, as `<service>.<action>`."""
+    """Actions that the service handles, or once handled, as `<service>.<action>`."""
     unordered: dict[str, int] = field(default_factory=dict)
     """The unordered actions; each is unordered in what comes after this sequence."""
     read_to: int = 0

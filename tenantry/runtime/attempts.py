@@ -39,7 +39,7 @@ class StoredAttempts:
         self._tickets: dict[Fence, Ticket] = {}
         """Of what runs."""
         self._nobody = contextvars.copy_context()
-        """What a handler sets in its context must not be there for the next one."""
+        """The clean context of which each handler gets a copy."""
 
     async def run(
         self, handler: Handler, message: Incoming, delivery: Delivery, fence: Fence

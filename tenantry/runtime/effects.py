@@ -20,7 +20,7 @@ _AT_ONCE = 256
 
 
 class Effects:
-    """What is left to do of one redo record. Each effect may be made any number of times."""
+    """The effects left to make of one redo record. Each may be made any number of times."""
 
     def __init__(
         self, redo: Redo, values: Values, outbox: Outbox, claim: object | None = None

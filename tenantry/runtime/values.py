@@ -38,14 +38,14 @@ class Values:
 
     def __init__(self, bus: Bus) -> None:
         self.bucket = Latest(bus)
-        """What handlers read: it knows what was written here."""
+        """The bucket that handlers read: it knows what was written here."""
 
     def known(self, key: str) -> Seen | None:
         """The key as it was last seen here, if that is remembered."""
         return self.bucket.seen(key)
 
     async def read(self, key: str) -> Record | None:
-        """What lies under the key, by a replica that has all that is known here."""
+        """Read a key from a replica that has all that is known here."""
         with from_inside():
             record = await self.bucket.read(key)
         self.bucket.remember(key, Seen.of(record))
@@ -56,7 +56,7 @@ class Values:
         return Seen.of(await self.read(key))
 
     async def read_until(self, key: str, fence: Fence) -> Record | None:
-        """What lies under the key, asked until NATS answers; raises :class:`LaneLost` meanwhile."""
+        """Read a key, again until NATS answers; raises :class:`LaneLost` meanwhile."""
         return await _asked(key, fence, lambda: self.read(key))
 
     async def put(
@@ -132,7 +132,7 @@ class Values:
                 return True
 
     async def current(self, key: str, service: str) -> Record | None:
-        """What certainly lies under a key of the service; see :meth:`Latest.current`."""
+        """Read a key of the service for certain; see :meth:`Latest.current`."""
         with from_inside():
             return await self.bucket.current(key, service)
 
@@ -156,6 +156,6 @@ async def _asked(
 
 
 def _content(record: Record | None) -> tuple[bytes | None, int]:
-    """What a record says, whatever its revision."""
+    """The content of a record, whatever its revision."""
     seen = Seen.of(record)
     return record.body if record is not None and seen.exists else None, seen.fence
