@@ -57,7 +57,7 @@ class Lane(Generic[T]):
         found: Checkpoint,
         *,
         suspects: Suspects,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[], object] = lambda: None,
     ) -> None:
         self.window = found.unclean_to
         """Up to here a former owner may have begun what nobody has seen the end of."""

@@ -30,7 +30,7 @@ log = structlog.get_logger("tenantry.delivery")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
+class Known:
     """Tables of tenants, kept current, and the suspects of this process."""
 
     cursors: Rows[Cursor]
@@ -42,7 +42,7 @@ class Lanes:
     """Which partitions this instance reads follows from who is alive: every one computes it."""
 
     def __init__(
-        self, bus: Bus, service: Service, instance: str, attempts: Attempts, known: Rooms
+        self, bus: Bus, service: Service, instance: str, attempts: Attempts, known: Known
     ) -> None:
         self._bus = bus
         self._service = service
@@ -101,10 +101,6 @@ class Lanes:
     def lag(self) -> int:
         """Messages of the journal that wait for this instance, as far as it was told."""
         return sum(owner.pending + owner.lane.held for owner in self._owned.values())
-
-    def owned(self) -> int:
-        """How many partitions this instance reads."""
-        return len(self._owned)
 
     def dead(self) -> Counter[str]:
         """Dead letters of this instance, by code."""

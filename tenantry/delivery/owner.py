@@ -68,7 +68,7 @@ class Owner:
         self.lane = Lane[Item](
             claim.last.record,
             suspects=env.suspects,
-            changed=lambda: self._soon(self._lane_changed),
+            changed=lambda: self._loop.call_soon(self._lane_changed),  # when it is done
         )
         self.serving = Serving(
             env,
@@ -184,10 +184,6 @@ class Owner:
         """A message has ended."""
         self._touch()
         self._reader.more()
-
-    def _soon(self, act: Callable[[], None]) -> None:
-        """Act when the lane is done with what it does now."""
-        self._loop.call_soon(act)
 
     def _lane_changed(self) -> None:
         self._touch()

@@ -16,7 +16,7 @@ import structlog
 
 from tenantry import rows, subjects
 from tenantry.bus import Bus, Subscription
-from tenantry.delivery.lanes import Lanes, Rooms
+from tenantry.delivery.lanes import Known, Lanes
 from tenantry.delivery.suspects import Suspects
 from tenantry.errors import DeclarationError
 from tenantry.messages import Alive
@@ -150,7 +150,7 @@ class ServiceRun:
             service,
             instance,
             StoredAttempts(StoredMessages(self.runner), self.slots, self.runner.commit),
-            Rooms(
+            Known(
                 cursors=self._cursors,
                 replays=self._replays,
                 suspects=suspects if suspects is not None else Suspects(),

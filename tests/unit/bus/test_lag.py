@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,7 +12,6 @@ from tenantry.bus import Bucket, Bus
 from tenantry.bus import jetstream as js
 from tenantry.lag import PartitionLag, ServiceLag, TenantLag
 from tenantry.messages.checkpoints import Checkpoint, Lease, Open
-from tenantry.operator import OperatorHome
 from tenantry.streams import (
     DeadLimits,
     JournalLimits,
@@ -22,24 +20,15 @@ from tenantry.streams import (
     journal_config,
 )
 from tenantry.subjects import partition
-from tests.servers import NatsBackend, NatsServers
+from tests.servers import NatsBackend
 from tests.unit.bus.station import Station, fresh
 
 MIB = 1024**2
 
 
-@pytest.fixture(scope="module")
-def backend(nats_backend: NatsServers) -> Iterator[NatsBackend]:
-    """A server whose journal no other module writes to."""
-    backend = nats_backend(OperatorHome.create)
-    yield backend
-    with contextlib.suppress(NotImplementedError):
-        backend.close()
-
-
 @pytest.fixture
-async def bus(backend: NatsBackend) -> AsyncIterator[Bus]:
-    async with Station(backend) as station:
+async def bus(own: NatsBackend) -> AsyncIterator[Bus]:
+    async with Station(own) as station:
         bus = await station.connect()
         await js.ensure_stream(bus, journal_config(JournalLimits(max_bytes=64 * MIB)))
         await js.ensure_stream(bus, dead_config(DeadLimits(max_bytes=64 * MIB)))
