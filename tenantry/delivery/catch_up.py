@@ -109,7 +109,7 @@ class CatchUp:
             self._partition.pump()
             await self._pause(_LOOK)
         elif await self._next(queue.single) != queue.single:
-            lane.erased(queue.name)
+            lane.caught_up(queue, lane.position)  # since it was erased
         else:
             await asyncio.sleep(_LAG)
 

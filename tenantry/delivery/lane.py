@@ -301,13 +301,15 @@ class Lane(Generic[T]):
         return True
 
     def erased(self, name: str) -> None:
-        """A queue's messages were erased from the journal, those too that were passed over."""
+        """A queue's messages were erased from the journal: it waits for a retry of none of them.
+
+        What has come since then is read as always.
+        """
         queue = self.sidelined.get(name)
         if queue is None:
             self._resume.drop(name)
-        elif not queue.running:
-            self._take_back(queue)
-            self._rejoin(queue)
+        elif queue.side is not None and queue.side.why != "replay":
+            self.retry(queue)
 
     def _put_aside(self, queue: Queue[T], row: Open) -> None:
         """Sideline a queue; what waits of it is read again."""

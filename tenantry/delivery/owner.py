@@ -311,6 +311,8 @@ class Owner:
             self._last.revision = erased.revision
             for name in erased.names:
                 self.lane.erased(name)
+            for queue in [q for q in self.lane.sidelined.values() if q.name in erased.names]:
+                self._ended(queue)
             return False
         except (Rejection, JetStreamError) as error:
             log.warning("checkpoint not written", **self._about(), why=str(error))

@@ -132,7 +132,7 @@ async def _holds(bus: Bus, stream: str, only: str, tenant: str) -> bool:
 async def _leave_checkpoints(bus: Bus, only: str, tenant: str) -> int:
     """Take a tenant out of the checkpoints of its partition, those of every service.
 
-    An owner whose checkpoint was changed forgets the tenant's messages, and goes on.
+    An owner whose checkpoint was changed waits for a retry of none of them any more.
     """
     if not await find_last(bus, CHECKPOINTS, only):
         return 0

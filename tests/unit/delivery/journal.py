@@ -46,6 +46,8 @@ class Shell:
     """Until which step a queue waits for a replay."""
     pending: Checkpoint | None = None
     """A snapshot that is being written."""
+    erased: set[str] = field(default_factory=set)
+    """Rows that an erasure has taken out of the checkpoint, and of which it has not heard."""
     settled: set[int] = field(default_factory=set)
     """What this lane has settled."""
     begun: int = 0

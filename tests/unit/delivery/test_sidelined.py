@@ -281,29 +281,40 @@ def test_a_replay_keeps_what_a_sidelined_queue_has_of_its_first_message() -> Non
 # --- erased ------------------------------------------------------------------------------------
 
 
-def test_a_sidelined_queue_that_was_erased_is_absent() -> None:
-    lane = new_lane()
-    failed(lane, "a", 3)
-    lane.erased("a")
-    assert (lane.queues, lane.sidelined, save(lane).open) == ({}, {}, {})
-
-
-def test_what_runs_of_an_erased_queue_ends_first() -> None:
+def test_an_erased_queue_waits_for_no_retry() -> None:
     lane = new_lane()
     queue = failed(lane, "a", 3)
-    bring(lane, queue, 3)
-    suspect(lane)
     lane.erased("a")
-    assert lane.queues == {"a": queue}
+    assert not queue.pauses
+    assert lane.caught_up(queue, lane.position)
 
 
-def test_what_waits_of_an_erased_queue_is_dropped() -> None:
+def test_what_came_after_a_queue_was_erased_is_served() -> None:
     lane = new_lane()
     queue = failed(lane, "a", 3)
-    bring(lane, queue, 3)
+    put(lane, "a", 5)
     lane.erased("a")
-    assert suspect(lane) == {}
-    assert save(lane).begun == {}
+    assert not lane.caught_up(queue, 3)
+    bring(lane, queue, 5)
+    assert list(run(lane)) == [5]
+
+
+def test_what_was_read_before_the_owner_heard_of_the_erasure_is_served() -> None:
+    lane = new_lane()
+    queue = failed(lane, "a", 3)
+    lane.retry(queue)
+    put(lane, "a", 5)
+    bring(lane, queue, 5)
+    lane.erased("a")
+    assert list(run(lane)) == [5]
+
+
+def test_a_queue_that_was_erased_beside_a_replay_waits_for_its_end() -> None:
+    lane = new_lane()
+    queue = failed(lane, "a", 3)
+    lane.sideline("a")
+    lane.erased("a")
+    assert queue.pauses
 
 
 def test_nothing_happens_to_others_when_a_queue_was_erased() -> None:

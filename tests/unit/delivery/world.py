@@ -38,6 +38,8 @@ class World:
         self.slots = draw.choice([2, 5, 50])
         self.retry = Retry(tries=draw.choice([1, 2, 4]))
         self.failing = draw.choice([0.0, 0.1, 0.4])
+        self.pace = draw.choice([0.02, 0.3])
+        """How likely something comes into the journal at a step."""
         self.journal = write_journal(draw)
         self.seqs = [[each.seq for each in part] for part in self.journal]
         self.entries = {each.seq: each for part in self.journal for each in part}
@@ -60,7 +62,8 @@ class World:
         self.begun: dict[int, int] = {}
         self.again: dict[int, int] = {}
         """How often a message has failed or was postponed."""
-        self.erased: set[str] = set()
+        self.erased: set[int] = set()
+        """Messages that are in the journal no more."""
         self.suspects = Suspects()
         self.shells = [self._take_over(number, clean=True) for number in range(len(self.journal))]
 
@@ -72,7 +75,7 @@ class World:
         while not self._is_done():
             self.step += 1
             assert self.step < STEPS, f"stuck: {[vars(each.lane) for each in self.shells]}"
-            if self.random.random() < 0.3:
+            if self.random.random() < self.pace:
                 self.end = min(self.last, self.end + self.random.randrange(1, 9))
             self.random.choice(works)(self.random.choice(self.shells))
             if self.random.random() < 0.02:
@@ -85,17 +88,22 @@ class World:
 
     def _is_done(self) -> bool:
         return self.end == self.last and all(
-            shell.idle and shell.at >= max(self.seqs[shell.number], default=0)
-            for shell in self.shells
+            shell.idle and shell.at >= self._last(shell.number) for shell in self.shells
         )
+
+    def _last(self, number: int) -> int:
+        return max((seq for seq in self.seqs[number] if seq not in self.erased), default=0)
 
     def _check_end(self) -> None:
         for shell in self.shells:
             lane, record = shell.lane, shell.lane.snapshot("me", 0.0)
-            assert lane.floor == lane.position == max(self.seqs[shell.number], default=0)
-            assert (record.open, record.begun) == ({}, {})
+            assert lane.position >= self._last(shell.number)
+            left = [each for each in self._following(shell.number, 0, self.end) if each.tenant]
+            assert not any(covers(record, each) for each in left)
+            assert self.erased.issuperset(record.begun)
+            assert self.erased or (lane.floor, record.open) == (lane.position, {})
             assert (lane.held, lane.running, lane._singles) == (0, 0, 0)
-        due = {e.seq for e in self.entries.values() if e.tenant and e.tenant not in self.erased}
+        due = {e.seq for e in self.entries.values() if e.tenant} - self.erased
         assert due <= self.settled, f"lost: {due - self.settled}"
         if self.calm:
             for seq in due:
@@ -115,10 +123,11 @@ class World:
         """The messages after `seq`, up to `end`."""
         seqs = self.seqs[number]
         for at in range(bisect_right(seqs, seq), bisect_right(seqs, min(end, self.end))):
-            yield self.journal[number][at]
+            if seqs[at] not in self.erased:
+                yield self.journal[number][at]
 
     def _name(self, shell: Shell, entry: Entry) -> str:
-        if not entry.tenant or entry.tenant in self.erased:
+        if not entry.tenant:
             return ""
         if entry.ordered:
             return entry.tenant
@@ -162,8 +171,8 @@ class World:
         assert seq not in shell.settled, f"{seq} was settled by this lane"
         assert queue.name not in shell.replays, f"{queue.name} waits for a replay"
         assert failed < self.retry.tries
-        if entry.ordered and entry.tenant not in self.erased:
-            before = [each for each in self.ordered[entry.tenant] if each < seq]
+        if entry.ordered:
+            before = {each for each in self.ordered[entry.tenant] if each < seq} - self.erased
             assert self.settled.issuperset(before), f"{seq} overtakes"
             others = [self.entries[each.seq] for each in shell.running.values()]
             assert all(e.tenant != entry.tenant or not e.ordered for e in others)
@@ -246,8 +255,8 @@ class World:
     def _read_single(self, shell: Shell, queue: Queue[int]) -> None:
         if queue.waiting or queue.running:
             return
-        if queue.tenant in self.erased:
-            shell.lane.erased(queue.name)
+        if queue.single in self.erased:
+            assert shell.lane.caught_up(queue, shell.lane.position)
         else:
             assert shell.lane.caught(queue, queue.single, queue.single)
 
@@ -273,7 +282,7 @@ class World:
             if not queue.waiting and not queue.running:
                 upto = shell.lane.position
                 left = self._following(shell.number, reader.at, upto)
-                found = any(e.tenant == queue.tenant not in self.erased for e in left)
+                found = any(each.tenant == queue.tenant for each in left)
                 reader.asked = (upto, found, self.step + self.random.randrange(40))
             return
         upto, found, answers = reader.asked
@@ -289,6 +298,11 @@ class World:
         if shell.pending is None:
             if lane.dirty or lane.urgent:
                 shell.pending = self._snapshot(shell, "me")
+        elif shell.erased:  # somebody else has written
+            for name in shell.erased:
+                lane.erased(name)
+            shell.erased.clear()
+            shell.pending, lane.dirty = None, True
         elif self.random.random() < 0.15:  # nobody knows whether it was written
             if self.random.random() < 0.5:
                 self._store(shell, shell.pending)
@@ -304,8 +318,7 @@ class World:
         record = lane.snapshot(owner, 0.0)
         shell.begun_since = 0
         for seq in shell.settled:
-            entry = self.entries[seq]
-            assert entry.tenant in self.erased or not covers(record, entry), f"{seq} is settled"
+            assert seq in self.erased or not covers(record, self.entries[seq]), f"{seq} is settled"
         most = lane.held + lane.running + len(lane.sidelined)
         if lane.read_to < self.durable[shell.number].read_to:
             most += shell.rows
@@ -317,7 +330,7 @@ class World:
             msgspec.json.encode(record), type=Checkpoint
         )
         for entry in self._following(shell.number, 0, record.read_to):
-            if entry.tenant and entry.tenant not in self.erased and not covers(record, entry):
+            if entry.tenant and not covers(record, entry):
                 assert entry.seq in self.settled, f"{entry.seq} counts as settled"
                 self.durably_settled.add(entry.seq)
 
@@ -336,7 +349,7 @@ class World:
         what = self.random.randrange(8)
         if what < 2:
             self._replay(shell)
-        elif what == 2 and self.random.random() < 0.3:
+        elif what == 2:
             self._erase(shell)
         elif self.lives < LIVES and what == 3:
             self._release(shell)
@@ -347,7 +360,7 @@ class World:
 
     def _replay(self, shell: Shell) -> None:
         """Sideline a tenant's queues while a replay is at work."""
-        tenants = sorted({e.tenant for e in self.journal[shell.number]} - self.erased - {""})
+        tenants = sorted({each.tenant for each in self.journal[shell.number]} - {""})
         if not tenants:
             return
         tenant = self.random.choice(tenants)
@@ -357,12 +370,20 @@ class World:
             shell.replays[name] = self.step + self.random.randrange(200)
 
     def _erase(self, shell: Shell) -> None:
-        tenant = self.random.choice([each.tenant for each in self.journal[shell.number]] or [""])
-        if tenant:
-            self.erased.add(tenant)
-            if self.random.random() < 0.5:  # else nobody tells the lane
-                for name in [n for n in shell.lane.queues if n.partition("#")[0] == tenant]:
-                    shell.lane.erased(name)
+        """Take what a tenant has until now out of the journal, and its rows out of the checkpoint.
+
+        The owner hears of it when it writes its next checkpoint.
+        """
+        record = self.durable[shell.number]
+        if not record.open:
+            return
+        tenant = self.random.choice(sorted(record.open)).partition("#")[0]
+        before = self._following(shell.number, 0, self.end)
+        self.erased |= {each.seq for each in before if each.tenant == tenant}
+        rows = {name for name in record.open if name.partition("#")[0] == tenant}
+        kept = {name: row for name, row in record.open.items() if name not in rows}
+        self.durable[shell.number] = msgspec.structs.replace(record, open=kept)
+        shell.erased |= rows
 
     def _written_perhaps(self, shell: Shell) -> None:
         if shell.pending is not None and self.random.random() < 0.5:
