@@ -151,14 +151,16 @@ class Reader:
 
         A pull costs the server as much as several messages.
         """
-        if not self._open:
+        asked = self._asked
+        if asked > self._low or not self._open:
+            return
+        room = self._room() - asked
+        if room < max(self._low, 1):
             return
         batch = min(self._batch, max(_LEAST, int(_UNDER_WAY / (2 * self._size + 1))))
         self._low = batch // 2
-        asked = self._asked
-        count = min(self._room() - asked, batch, 2 * batch - asked)
-        if count >= max(self._low, 1):
-            self._pull(count)
+        if room >= self._low:
+            self._pull(min(room, batch))
 
     def restart(self, why: str) -> None:
         """Create the consumer again, after the last message received, unless that is under way."""
@@ -308,8 +310,7 @@ class Reader:
         self._asked -= 1
         self._size += (len(message.data) - self._size) * _WEIGHT
         self._receive(message, delivery)
-        if self._asked <= self._low:
-            self.more()
+        self.more()
 
     def _on_status(self, headers: dict[str, str]) -> None:
         """Handle a heartbeat, the end of a pull, or the end of the consumer."""

@@ -263,7 +263,7 @@ class Owner:
     def _touch(self) -> None:
         """The checkpoint should say something new, soon."""
         lane = self.lane
-        if self.is_lost or self._saving is not None or not lane.dirty:
+        if self._saving is not None or not lane.dirty or self.is_lost:
             return
         if lane.urgent or lane.unsaved >= timing.UNSAVED:
             self._save_soon()
