@@ -285,7 +285,7 @@ def test_a_replay_whose_command_is_interrupted_goes_on(books: Shop, shop: Cli) -
 
 def interrupted(books: Shop, shop: Cli, command: str, *options: str) -> tuple[int, str]:
     """Press Ctrl-C while a command waits for a slow replay: its exit code and what it said."""
-    arguments = (books.tenant, "--service", "ledger", "--rate", "0.05", *options)
+    arguments = (books.tenant, "--service", "ledger", "--rate", "0.001", *options)
     with shop.foreground(command, *arguments) as process:
         soon(lambda: "running" in books.cli.ok("replay", "list", books.tenant).out)
         process.send_signal(signal.SIGINT)

@@ -154,7 +154,9 @@ async def test_the_context_is_checked_before_the_body(acme: Program, insider: Bu
 async def test_tenants_at_the_same_time_never_see_each_other(mesh: Mesh) -> None:
     async def work(program: Program, number: int) -> None:
         text = f"{program.id}/{number}"
-        answer = await program.ask("notes.mingle", {"text": text, "count": number})
+        body = {"text": text, "count": number}
+        while (answer := await program.ask("notes.mingle", body)).code == "unavailable":
+            await asyncio.sleep(0.05)  # on a slow machine the worker is overloaded by so many
         assert not answer.code, answer.json
         assert set(answer.json["contexts"]) == {program.id}
         assert (answer.json["kept"], answer.json["asked"]) == (text, f"{program.id}:{text}")
