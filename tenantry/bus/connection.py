@@ -214,6 +214,8 @@ class Bus:
             raise BadSubject(f"NATS refuses the subject {subject[:200]!r}") from None
         except nats.errors.BadHeaderError as error:
             raise BadMessage(f"NATS refuses the header {error.key[:80]!r}") from None
+        except UnicodeEncodeError as error:
+            raise BadMessage(f"UTF-8 can't carry {error.object[:200]!r}") from None
         except (nats.errors.Error, OSError) as error:
             raise Unavailable(f"NATS is away: {reason(error)}") from None
 

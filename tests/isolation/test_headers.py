@@ -192,15 +192,15 @@ async def test_the_trace_of_another_tenant_gives_nothing_of_it(
 # line breaks and doubles, as no client would send them
 
 
-async def raw(program: Program, block: bytes) -> dict[str, Any]:
-    """What a handler sees of a message with this header block."""
+async def raw(program: Program, block: bytes, action: str = "notes.seen") -> dict[str, Any]:
+    """The answer to a message with this header block; by default, what a handler sees of it."""
     inbox = f"_INBOX.{program.id}.{secrets.token_hex(8)}"
     answers = await program.plain.subscribe(inbox)
     for _ in range(2):  # nats-py may write the first PING before the SUB
         await program.plain.flush()
     transport = program.plain._transport
     assert transport is not None
-    subject = f"tenant.{program.id}.notes.seen".encode()
+    subject = f"tenant.{program.id}.{action}".encode()
     block = b"NATS/1.0\r\n" + block + b"\r\n\r\n"
     size = len(block)
     transport.write(b"HPUB %s %s %d %d\r\n" % (subject, inbox.encode(), size, size + 2))
@@ -238,6 +238,27 @@ async def test_a_line_break_in_what_a_handler_says_brings_in_no_header(acme: Pro
     answer = await acme.ask("notes.bad", {"text": "reject_lines"})
     assert answer.code == "conflict"
     assert "two" not in answer.headers
+
+
+@pytest.mark.parametrize("value", ["été-1", "ètè-1"])
+@pytest.mark.parametrize("name", [b"Nats-Msg-Id", b"X-Own"])
+async def test_a_value_that_is_not_utf_8_is_refused(acme: Program, name: bytes, value: str) -> None:
+    answer = await raw(acme, name + b": " + value.encode("latin-1"), "notes.remember")
+    assert (answer["status"], answer["code"]) == (400, "bad_message")
+    assert name.decode() in answer["detail"]
+
+
+async def test_message_ids_that_differ_in_one_character_are_two(acme: Program) -> None:
+    for value in ("été-1", "ètè-1"):
+        stored = await raw(acme, b"Nats-Msg-Id: " + value.encode(), "notes.remember")
+        assert "duplicate" not in stored
+    assert stored["stream"] == "JOURNAL"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r"])
+async def test_a_message_id_with_a_line_break_is_refused(acme: Program, end: bytes) -> None:
+    answer = await raw(acme, b"Nats-Msg-Id: a" + end + b"b", "notes.remember")
+    assert answer["code"] == "bad_message"
 
 
 @can(28)

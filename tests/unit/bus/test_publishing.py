@@ -63,6 +63,12 @@ async def test_what_is_too_large_with_its_headers_is_refused(station: Station, b
     assert bus.connected
 
 
+async def test_a_header_that_utf_8_cannot_carry_is_refused(bus: Bus) -> None:
+    with pytest.raises(BadMessage, match="UTF-8"):
+        await bus.publish(fresh(), b"", headers={"X": "\udce9"})
+    assert bus.connected
+
+
 @pytest.mark.parametrize("name", ["X", "Content-Type"])
 async def test_what_just_fits_with_its_headers_is_sent(bus: Bus, name: str) -> None:
     heard, subject = Heard(), fresh()

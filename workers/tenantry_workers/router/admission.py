@@ -284,6 +284,8 @@ class Admission:
                 raise BadMessage(
                     f"Nats-Msg-Id has {len(msg_id)} characters", hint=f"use at most {_MAX_MSG_ID}"
                 )
+            if "\n" in msg_id or "\r" in msg_id:  # they become spaces on the way to the journal
+                raise BadMessage("Nats-Msg-Id has a line break", hint="write it on one line")
             # The dedup window of the journal is shared: ids are apart by tenant.
             inside[names.MSG_ID] = f"{tenant}.e.{msg_id}"
         if action.kind == "command":
@@ -302,9 +304,21 @@ class Admission:
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
-    length = sum(map(len, headers)) + sum(map(len, headers.values()))
+    """Raise where the headers are too long, or are not what the sender wrote.
+
+    Values that are not UTF-8 come here with U+FFFD for each byte that could not be read, so two
+    different ones may look alike: nothing may be told apart or recognized by them.
+    """
+    values = "".join(headers.values())
+    length = sum(map(len, headers)) + len(values)
     if length > _MAX_HEADERS:
         raise TooLarge(f"the headers have {length} bytes", hint=f"send at most {_MAX_HEADERS}")
+    if "\ufffd" in values:
+        name = next(name for name, value in headers.items() if "\ufffd" in value)
+        raise BadMessage(
+            f"the header {name[:80]} is not UTF-8, or has U+FFFD for what was not",
+            hint="encode the values of headers as UTF-8",
+        )
 
 
 def check_limits(limited: Limited) -> None:
