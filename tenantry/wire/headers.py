@@ -82,13 +82,31 @@ _TIMEOUT = TIMEOUT.lower()
 def is_forged(headers: Mapping[str, str]) -> bool:
     """Whether a tenant's program has set what only the mesh sets, or what steers nats-server.
 
-    What a NATS client sets by itself, as `Nats-Msg-Id` and `Nats-Expected-…`, is none of that.
+    What a program sets for its own publishes, as `Nats-Expected-…`, is none of that.
     """
     for name in headers:
         lower = name.lower()
         if lower.startswith(_FORGED) and lower != _TIMEOUT:
             return True
     return False
+
+
+_INSTRUCTIONS = (
+    *("nats-expected-", "nats-ttl", "nats-rollup", "nats-incr"),
+    *("nats-schedule", "nats-batch-"),
+)
+
+
+def instruction(headers: Mapping[str, str]) -> str | None:
+    """The first header that tells JetStream when, or on which condition, to store the message.
+
+    The router stores a tenant's commands by its own rules: whoever sent such a header would be told
+    that the message is stored, though not as asked.
+    """
+    for name in headers:
+        if name.lower().startswith(_INSTRUCTIONS):
+            return name
+    return None
 
 
 def can_be_sent(name: str) -> bool:

@@ -56,7 +56,6 @@ async def test_headers_that_clients_set_are_not_told(acme: Program, control: Bus
         headers={
             "Nats-Msg-Id": "7",
             "Tenant-Timeout": "2",
-            "Nats-Expected-Stream": "JOURNAL",
             "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "baggage": "a=b",
             "X-Own": "y",

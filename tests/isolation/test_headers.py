@@ -65,14 +65,10 @@ async def test_a_forged_context_is_replaced_by_the_routers(
         "Tenant-Anything",
         "TENANT-ROLES",
         "Nats-Request-Info",
-        "Nats-Expected-Stream",
-        "Nats-Expected-Last-Subject-Sequence",
-        "Nats-Rollup",
-        "nats-rollup",
-        "Nats-TTL",
         "NATS-MSG-TTL",
         "Nats-Service-Error-Code",
-        "Nats-Pin-Id",
+        "Nats-Stream",
+        "nats-pin-id",
         "Status",
         "Description",
         "baggage",
@@ -85,6 +81,14 @@ async def test_a_header_with_a_meaning_of_its_own_is_dropped(acme: Program, name
     answer = await acme.ask("notes.seen", headers={name: "1"})
     assert "1" not in answer.json["headers"].values()
     assert answer.json["headers"].keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
+
+
+@cannot(26, Layer.ROUTER)
+@pytest.mark.parametrize("name", ["Nats-Rollup", "nats-rollup", "Nats-TTL", "Nats-Expected-Stream"])
+async def test_a_header_that_instructs_jetstream_is_refused(acme: Program, name: str) -> None:
+    answer = await acme.ask("notes.remember", {"text": "x"}, headers={name: "1"})
+    assert (answer.code, answer.json["status"]) == ("bad_message", 400)
+    assert await acme.texts() == []
 
 
 @cannot(32, Layer.ROUTER)

@@ -152,11 +152,31 @@ async def test_a_command_lives_as_long_as_the_plan_says(
     mesh: Mesh, control: Bus, plan: str, life: str
 ) -> None:
     async with mesh.program(plan=plan) as program:
-        fields = {"Nats-TTL": "never", "nats-ttl": "1s"}
-        await program.ask("notes.remember", NOTE, headers=fields)
+        await program.ask("notes.remember", NOTE)
         (entry,) = await journal(control, program.id, "notes.remember")
     assert entry.headers["Nats-TTL"] == life
-    assert "nats-ttl" not in entry.headers
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Nats-Expected-Last-Subject-Sequence": "999"},
+        {"Nats-Expected-Last-Sequence": "1"},
+        {"Nats-TTL": "1h"},
+        {"Nats-Schedule": "@at 2040-01-01T00:00:00Z", "Nats-Schedule-Target": "tenant.a.b.c"},
+        {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"},
+        {"Nats-Rollup": "sub"},
+    ],
+)
+async def test_a_publish_with_a_condition_raises_in_a_plain_client(
+    acme: Program, fields: dict[str, str]
+) -> None:
+    with pytest.raises(nats.js.errors.APIError) as caught:
+        await acme.plain.jetstream().publish(
+            f"tenant.{acme.id}.notes.remember", b"{}", timeout=PATIENCE, headers=fields
+        )
+    assert caught.value.code == 400
+    assert next(iter(fields)) in (caught.value.description or "")
 
 
 async def test_a_command_outlives_no_plan(mesh: Mesh, control: Bus) -> None:

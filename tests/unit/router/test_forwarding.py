@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.bus import Bus
+from tenantry.errors import BadMessage
 from tenantry.wire import trace
 from tenantry_workers.router.admission import Admission, Forward
 from tenantry_workers.router.directory import Directory
@@ -32,8 +33,8 @@ def test_what_comes_from_outside_is_dropped_and_the_rest_kept(admission: Admissi
         Content_Type="text/plain",
         tenant_context="forged",
         TENANT_DEADLINE="9999999999999",
-        Nats_Expected_Last_Subject_Sequence="0",
-        nats_rollup="all",
+        Nats_Trace_Dest="x",
+        nats_stream="JOURNAL",
         X_Own="mine",
         baggage="a=b",
     )
@@ -67,6 +68,31 @@ def test_a_message_id_is_made_the_tenants_own(
     forward = admission.admit(subject, INBOX, {name: "m-1"}, 0, TRACE)
     found = {key: value for key, value in forward.headers.items() if key.lower() == name.lower()}
     assert found == {"Nats-Msg-Id": "acme.e.m-1"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Nats-Expected-Stream",
+        "Nats-Expected-Last-Sequence",
+        "Nats-Expected-Last-Subject-Sequence",
+        "nats-expected-last-msg-id",
+        "Nats-TTL",
+        "NATS-TTL",
+        "Nats-Rollup",
+        "Nats-Incr",
+        "Nats-Schedule",
+        "Nats-Schedule-Target",
+        "Nats-Batch-Id",
+        "Nats-Batch-Commit",
+    ],
+)
+@pytest.mark.parametrize("action", ["import", "place"])
+def test_what_would_change_a_publish_is_refused(
+    admission: Admission, action: str, name: str
+) -> None:
+    with pytest.raises(BadMessage, match=name):
+        admit(admission, f"edge.acme.orders.{action}", **{name: "1", "Nats-Msg-Id": "m-1"})
 
 
 labels = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,9}[a-z0-9])?", fullmatch=True)
@@ -106,7 +132,7 @@ def test_without_headers_it_has_those_of_the_mesh(admission: Admission) -> None:
 
 
 def test_a_command_lives_as_long_as_the_plan_keeps_it(admission: Admission) -> None:
-    headers = admit(admission, "edge.acme.orders.import", Nats_TTL="never").headers
+    headers = admit(admission, "edge.acme.orders.import").headers
     assert headers["Nats-TTL"] == "3600s"
     assert "Tenant-Deadline" not in headers
 
@@ -122,7 +148,7 @@ def test_its_body_counts_for_what_the_journal_may_hold(
 
 
 def test_a_request_is_not_kept(admission: Admission) -> None:
-    assert "Nats-TTL" not in admit(admission, Nats_TTL="1h").headers
+    assert "Nats-TTL" not in admit(admission).headers
 
 
 def remaining(forward: Forward) -> float:

@@ -276,7 +276,10 @@ class Admission:
             _check_headers(headers)
         inside = names.from_outside(headers) if headers else {}
         dropped = len(headers) - len(inside)
-        forged = dropped > (names.TRACEPARENT in headers) and names.is_forged(headers)
+        forged = False
+        if dropped > (names.TRACEPARENT in headers):
+            _refuse_instructions(headers)
+            forged = names.is_forged(headers)
         inside[names.CONTEXT] = self._contexts.token(tenant, plan, low=limited.low)
         trace.inject(inside)
         if headers and (msg_id := names.find(headers, names.MSG_ID)):
@@ -318,6 +321,14 @@ def _check_headers(headers: Mapping[str, str]) -> None:
         raise BadMessage(
             f"the header {name[:80]} is not UTF-8, or has U+FFFD for what was not",
             hint="encode the values of headers as UTF-8",
+        )
+
+
+def _refuse_instructions(headers: Mapping[str, str]) -> None:
+    if (name := names.instruction(headers)) is not None:
+        raise BadMessage(
+            f"the header {name[:80]} is not supported: it would not be obeyed",
+            hint="leave it out; of NATS's own headers only Nats-Msg-Id is taken",
         )
 
 

@@ -25,7 +25,7 @@ class Suspicion:
             "forged_header",
             tenant=_tenant(message),
             subject=message.subject,
-            why="it had headers that only the mesh sets; they were dropped",
+            why="it had headers that only the mesh sets; none went on",
         )
 
     def stranger(self, message: Message) -> None:
