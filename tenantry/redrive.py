@@ -18,7 +18,7 @@ import msgspec
 
 from tenantry import subjects
 from tenantry.bus import Bucket, Bus, api, store
-from tenantry.bus.scan import scan
+from tenantry.bus.scan import find, scan
 from tenantry.context.claims import Claims
 from tenantry.context.verify_keys import VerifyKeys
 from tenantry.control import Control
@@ -132,9 +132,20 @@ class Redriver:
 
     async def _letter(self, number: int) -> Letter | None:
         try:
-            return await self._letters.get(number)
+            letter = await self._letters.get(number)
         except NotFound:
             return None
+        return await self._whole(letter) if letter.about.cut else letter
+
+    async def _whole(self, letter: Letter) -> Letter:
+        """The letter with what was cut from it; raises :class:`BadMessage` if that is gone."""
+        found = await find(self._bus, JOURNAL, letter.about.seq)
+        if found is None or subjects.parse_stored(found.subject).tenant != letter.tenant:
+            raise BadMessage(
+                "the letter lacks its body, and the journal does not hold the message any more",
+                hint="drop the letter, and have the message sent again",
+            )
+        return msgspec.structs.replace(letter, headers=found.headers, body=found.data)
 
     async def _publish_once(self, letter: Letter) -> int:
         """Publish the message unless the journal has it, delete the letter; returns where it is.

@@ -36,7 +36,10 @@ __all__ = ["Bus", "Message", "Subscription"]
 
 _OF_TENANTS = "request."
 """What begins the subject of a request that is some tenant's: its second token tells whose."""
-_HEADERS = 4096
+
+HEADROOM = 16_384
+"""Bytes of a message that bodies leave free: for up to 8 KiB of a program's own headers, a context
+of up to 4 KiB, trace headers, and what a dead letter, a redrive or an import adds later."""
 
 log = structlog.get_logger("tenantry.bus")
 
@@ -119,8 +122,12 @@ class Bus:
 
     @property
     def max_body(self) -> int:
-        """The largest body that NATS takes beside the mesh's own headers, bytes."""
-        return self._link.max_payload - _HEADERS
+        """The largest body that NATS takes beside all headers it may ever get, bytes.
+
+        The server's limit may change with each connection: ask anew.
+        """
+        limit = self._link.max_payload
+        return max(limit - HEADROOM, limit // 2)
 
     @property
     def server_version(self) -> str:

@@ -15,7 +15,9 @@ NOT_FOUND = 404
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 WRONG_LAST_SEQUENCE = 10071
-MESSAGE_TOO_LARGE = 10054
+TOO_LARGE = frozenset({10054, 10097})
+"""`err_code` of a message that a stream never takes: it is too large, or has more than 64 KiB of
+headers."""
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -142,6 +142,9 @@ def show(
     output.line("headers")
     for name, value in sorted(headers.items()):
         output.line(f"  {name}: {value}")
+    if about.cut:
+        output.line(f"body          not kept: too large for a letter; message {about.seq} has it")
+        return
     output.line("body")
     body = _body(letter.body)
     text = body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)

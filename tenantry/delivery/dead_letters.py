@@ -7,17 +7,21 @@ from collections import Counter
 from typing import Protocol
 
 import structlog
+from msgspec import structs
 
 from tenantry import subjects
 from tenantry.bus import Bus
 from tenantry.bus import jetstream as js
 from tenantry.bus.jetstream import Delivery
-from tenantry.errors import JetStreamError, Rejection
+from tenantry.errors import BadMessage, JetStreamError, Rejection, TooLarge
 from tenantry.messages import DeadLetter
 from tenantry.wire import headers, letter, trace
 
 _THERE_ALREADY = "per subject"
 """What JetStream says of a second message on a subject that takes one; its code says less."""
+
+_LOGGED = 2_000
+"""Characters of a reason that the log shows."""
 
 log = structlog.get_logger("tenantry.dead")
 
@@ -73,12 +77,11 @@ class DeadLetters:
             at=now,
         )
         subject = subjects.dead(address.tenant, self._service, delivery.seq)
-        fields = letter.dump(dead, incoming)
         # The subject takes no second one while the first is there; the id, for two minutes more,
         # none after that was redriven or dropped.
-        fields[headers.MSG_ID] = f"{address.tenant}.{self._service}.{delivery.seq}"
+        own_id = {headers.MSG_ID: f"{address.tenant}.{self._service}.{delivery.seq}"}
         try:
-            await js.store(self._bus, subject, message.data, headers=fields)
+            dead = await self._store(subject, dead, message, own_id)
         except JetStreamError as error:
             if _THERE_ALREADY not in error.message:
                 raise
@@ -92,7 +95,39 @@ class DeadLetters:
             seq=delivery.seq,
             attempts=delivery.attempt,
             code=why.code,
-            why=why.logged,
+            why=why.logged[:_LOGGED],
             trace_id=hop.trace_id if hop is not None else "",
-            **why.extensions,
+            # As one field: a handler chooses their names, and some mean something to a log.
+            **({"members": repr(why.extensions)[:_LOGGED]} if why.extensions else {}),
+            **({"cut": dead.cut} if dead.cut else {}),
         )
+
+    async def _store(
+        self, subject: str, dead: DeadLetter, message: Incoming, own_id: dict[str, str]
+    ) -> DeadLetter:
+        """Store the letter as it is, else without the body, else without the headers too.
+
+        The last one has nothing of the message in it, so whatever a message is, its letter can be
+        written. Returns the letter as it was stored.
+        """
+        incoming = message.headers or {}
+        body_cut, all_cut = (structs.replace(dead, cut=part) for part in ("body", "all"))
+        forms: tuple[tuple[DeadLetter, dict[str, str], bytes], ...] = (
+            (dead, incoming, message.data),
+            (body_cut, incoming, b""),
+            (all_cut, {}, b""),
+        )
+        for each, fields, body in forms:
+            try:
+                await js.store(
+                    self._bus, subject, body, headers={**letter.dump(each, fields), **own_id}
+                )
+            except (TooLarge, BadMessage):
+                if each is all_cut:
+                    raise
+            except JetStreamError as error:
+                if error.err_code not in js.TOO_LARGE or each is all_cut:
+                    raise
+            else:
+                return each
+        raise AssertionError("unreachable")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -32,6 +32,9 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     first_failed: float
     at: float
     """When it was given up."""
+    cut: Literal["", "body", "all"] = ""
+    """The parts that NATS would not take with the letter: the message's body, or its headers too.
+    The journal has them, until the plan's retention ends."""
 
 
 class Redrive(Message, frozen=True, kw_only=True):

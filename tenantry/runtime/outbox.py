@@ -135,7 +135,7 @@ class Outbox:
             except TimeoutError:
                 raise Unavailable("the journal does not answer", retry_after=1.0) from None
             except JetStreamError as error:
-                if error.err_code == js.MESSAGE_TOO_LARGE:
+                if error.err_code in js.TOO_LARGE:
                     raise TooLarge(f"a message is refused: {error.message}") from None
                 refused = f"the journal refuses: {error.message}"
                 raise Unavailable(refused, retry_after=5.0) from None

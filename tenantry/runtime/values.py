@@ -77,7 +77,7 @@ class Values:
             large.inside = False  # no other try can help
             raise
         except JetStreamError as error:
-            if error.err_code == js.MESSAGE_TOO_LARGE:
+            if error.err_code in js.TOO_LARGE:
                 raise TooLarge(f"a value is refused: {error.message}") from None
             raise
         if claim is not None:

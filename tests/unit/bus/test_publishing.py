@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tenantry.bus import Bus, Message
+from tenantry.bus.connection import HEADROOM
 from tenantry.errors import BadMessage, BadSubject, TooLarge
 from tests.unit.bus.station import Heard, Station, echo, fresh, until
 
@@ -57,7 +58,7 @@ async def test_what_is_larger_than_nats_takes_is_refused(bus: Bus) -> None:
 
 async def test_what_is_too_large_with_its_headers_is_refused(station: Station, bus: Bus) -> None:
     """nats-py counts only the body, and the server hangs up on what is over."""
-    limit = bus.max_body + 4096
+    limit = bus.max_body + HEADROOM
     with pytest.raises(TooLarge, match="with its headers"):
         await bus.publish(fresh(), b"x" * (limit - 50), headers={"X": "y" * 100})
     assert bus.connected
@@ -74,7 +75,7 @@ async def test_what_just_fits_with_its_headers_is_sent(bus: Bus, name: str) -> N
     heard, subject = Heard(), fresh()
     await bus.subscribe(subject, heard)
     lines = len(b"NATS/1.0\r\n") + len(f"{name}: \u00e9\r\n".encode()) + len(b"\r\n")
-    limit = bus.max_body + 4096
+    limit = bus.max_body + HEADROOM
     await bus.publish(subject, b"x" * (limit - lines), headers={name: "\u00e9"})
     await heard.reach(1)
     with pytest.raises(TooLarge):

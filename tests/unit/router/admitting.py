@@ -45,7 +45,8 @@ def admission_of(directory: Directory, limiter: Limiter | None = None) -> Admiss
     """The router's rules over this directory; what its plans count in NATS is not asked for."""
     bus = Bus(["nats://127.0.0.1:1"])
     contexts, quotas, volumes = Contexts(MINTER), Quotas(bus), Volumes(bus)
-    return Admission(directory, limiter or LocalLimiter(), contexts, quotas, volumes)
+    limiter = limiter or LocalLimiter()
+    return Admission(directory, limiter, contexts, quotas, volumes, largest=lambda: bus.max_body)
 
 
 def admit(

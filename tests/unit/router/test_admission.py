@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tenantry import errors
 from tenantry.bus import Bus
+from tenantry.bus.connection import HEADROOM
 from tenantry.errors import RateLimited, Rejection
 from tenantry.messages import Plan
 from tenantry_workers.router.admission import Admission, Ignored
@@ -211,6 +212,20 @@ def test_another_plan_holds_from_the_next_message_on(directory: Directory) -> No
     directory.plans.rows["big"] = Plan(name="big", max_body=5000)
     directory.tenants.rows["acme"] = tenant("acme", plan="big")
     assert admit(admission, size=2000)
+
+
+def test_no_plan_allows_more_than_nats_has_room_for(directory: Directory) -> None:
+    directory.plans.rows["standard"] = Plan(name="standard", max_body=10_000_000)
+    admission = admission_of(directory)
+    assert admit(admission, "edge.acme.orders.import", size=2**20 - HEADROOM)
+    assert code(admission, "edge.acme.orders.import", size=2**20 - HEADROOM + 1) == "too_large"
+
+
+@pytest.mark.parametrize("headers", [{"X": "\u00e9" * 4200}, {f"x{n}": "" for n in range(1500)}])
+def test_headers_are_counted_as_the_wire_has_them(
+    admission: Admission, headers: dict[str, str]
+) -> None:
+    assert code(admission, **headers) == "too_large"
 
 
 @given(st.text(max_size=60), st.text(max_size=30), st.text(max_size=20), st.text(max_size=10))

@@ -42,6 +42,8 @@ PRINCIPAL = "edge"
 
 _MAX_MSG_ID = 128
 _MAX_HEADERS = 8192
+"""Bytes of a program's own headers: what `tenantry.bus.connection.HEADROOM` has room for."""
+
 _STRANGER = (Meter("stranger", 2.0, 10),)
 _NO_PLAN = Plan(name="none")
 _NO_LIMITS = Limits((), ())
@@ -155,7 +157,11 @@ class Admission:
         contexts: Contexts,
         quotas: Quotas,
         volumes: Volumes,
+        *,
+        largest: Callable[[], int],
     ) -> None:
+        """`largest` returns the largest body that NATS takes now, bytes, whatever plans say."""
+        self._largest = largest
         self._directory = directory
         self._limiter = limiter
         self._quotas = quotas
@@ -245,6 +251,8 @@ class Admission:
                 f"the body has {size} bytes, plan {plan.name} allows {plan.max_body}",
                 hint="send less, or ask for another plan",
             )
+        if size > (most := self._largest()):
+            raise TooLarge(f"the body has {size} bytes, NATS takes {most} here", hint="send less")
         return name, action
 
     def forget_idle(self, now: float) -> None:
@@ -312,12 +320,12 @@ def _check_headers(headers: Mapping[str, str]) -> None:
     Values that are not UTF-8 come here with U+FFFD for each byte that could not be read, so two
     different ones may look alike: nothing may be told apart or recognized by them.
     """
-    values = "".join(headers.values())
-    length = sum(map(len, headers)) + len(values)
+    text = "".join((*headers, *headers.values()))
+    length = len(text.encode("utf-8", "surrogatepass")) + 4 * len(headers)  # `: ` and a line end
     if length > _MAX_HEADERS:
         raise TooLarge(f"the headers have {length} bytes", hint=f"send at most {_MAX_HEADERS}")
-    if "\ufffd" in values:
-        name = next(name for name, value in headers.items() if "\ufffd" in value)
+    if "\ufffd" in text:
+        name = next(name for name, value in headers.items() if "\ufffd" in name + value)
         raise BadMessage(
             f"the header {name[:80]} is not UTF-8, or has U+FFFD for what was not",
             hint="encode the values of headers as UTF-8",

@@ -78,7 +78,9 @@ class RouterWorker:
             volumes = Volumes(bus)
             await volumes.start()
             stack.push_async_callback(volumes.stop)
-            admission = Admission(directory, limiter, contexts, quotas, volumes)
+            admission = Admission(
+                directory, limiter, contexts, quotas, volumes, largest=lambda: bus.max_body
+            )
             audit = Audit(bus, "router", self.instance)
             await audit.start()
             stack.push_async_callback(audit.stop)

@@ -115,7 +115,7 @@ class DueSchedules:
         except (BadContext, BadSubject, TooLarge) as rejection:
             log.error("schedule dropped", why=rejection.message, **_about(kept))
         except JetStreamError as error:
-            if error.err_code != js.MESSAGE_TOO_LARGE:
+            if error.err_code not in js.TOO_LARGE:
                 raise
             log.error("schedule dropped", why=error.message, **_about(kept))
 

@@ -245,6 +245,7 @@ class TenantsService:
         for number, plan in enumerate(ask.plans):
             try:
                 check(plan)
+                self._check_body(plan.max_body)
             except BadMessage as error:
                 raise _at(error, f"$.plans[{number}]") from None
         revision = await self._store.write_plans(ask.plans)
@@ -259,6 +260,7 @@ class TenantsService:
             tenant = self._tenants.get(ask.id)
             plan = self._plans.get(tenant.plan) if tenant is not None else None
             check(effective(plan or Plan(name="any", max_body=0), given, 0.0))
+            self._check_body(given.max_body or 0)
             if given.until is not None and given.until <= time.time():
                 raise BadMessage("the end lies in the past", path="$.override.until")
         note = given.note if given is not None else ""
@@ -270,6 +272,15 @@ class TenantsService:
                 else next_record(tenant, "limits_changed", note, override=given)
             ),
         )
+
+    def _check_body(self, max_body: int) -> None:
+        """Raise :class:`BadMessage` for a `max_body` (bytes) that NATS does not take."""
+        most = self._store.largest_body
+        if max_body > most:
+            raise BadMessage(
+                f"max_body {max_body} is more than NATS takes here, {most} bytes",
+                hint="allow less, or raise max_payload in nats-server's configuration",
+            )
 
     async def _check_new(self, public_key: str | None, name: str) -> None:
         """Raise :class:`Conflict` for a key that another tenant's record names.

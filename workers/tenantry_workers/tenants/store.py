@@ -23,8 +23,14 @@ class TenantStore:
     """Reads and changes tenants; each change is one revision, and so one event."""
 
     def __init__(self, bus: Bus) -> None:
+        self._bus = bus
         self._tenants = Bucket(bus, "tenants", Tenant)
         self._plans = Bucket(bus, "plans", Plan)
+
+    @property
+    def largest_body(self) -> int:
+        """The largest body that NATS takes, bytes."""
+        return self._bus.max_body
 
     async def create(self, tenant: Tenant) -> tuple[Tenant, int]:
         """Add a tenant; raises :class:`Conflict` where the id is, or was, in use."""

@@ -101,6 +101,8 @@ class TenantsWorker:
             for part in (plans, tenants, doors, *follow, audit, *watch):
                 await part.start()
                 stack.push_async_callback(part.stop)
+            _warn_of_large_bodies(bus, plans)
+            stack.callback(bus.on_reconnect(lambda: _warn_of_large_bodies(bus, plans)))
             store = TenantStore(bus)
             handlers = TenantsService(store, self._home, doors, tenants, plans, minter)
             run = ServiceRun(
@@ -130,3 +132,13 @@ class TenantsWorker:
         )
         stack.push_async_callback(bus.close)
         return bus
+
+
+def _warn_of_large_bodies(bus: Bus, plans: Table[Plan]) -> None:
+    """Plans are checked when they are applied; nats-server's limit may have fallen since."""
+    most = bus.max_body
+    over = sorted(name for name, plan in plans.rows.items() if plan.max_body > most)
+    if over:
+        log.warning(
+            "plans allow larger bodies than NATS takes: routers refuse", plans=over, most=most
+        )
