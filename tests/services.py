@@ -146,6 +146,10 @@ async def fail(how: str) -> None:
             raise errors.Conflict("as asked", member=object())
         case "reject_none":
             raise errors.Conflict(None)  # type: ignore[arg-type]
+        case "reject_long":
+            raise errors.Conflict("as asked " + "\0" * 2**20, hint="\0" * 2**20, field="text")
+        case "reject_large":
+            raise errors.Conflict("as asked", large="x" * 2**20, field="text", **{"y" * 2**20: 1})
         case "reject_lines":
             raise errors.Conflict("one\r\ntwo: three")
 

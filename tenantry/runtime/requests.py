@@ -232,7 +232,7 @@ class Requests:
         if not trace_id:
             trace_id = (trace.extract(message.headers) or trace.new()).trace_id
         try:
-            fields, body = problem.dump(rejection, trace_id)
+            fields, body = problem.dump(rejection, trace_id, room=self._bus.max_body)
         except Exception as error:  # noqa: BLE001  (a member that JSON can't carry)
             failed = self._runner.failed(request.endpoint.handler, trace_id, error)
             fields, body = problem.dump(failed, trace_id)

@@ -13,10 +13,20 @@ from tenantry.wire import headers as names
 
 MEDIA_TYPE = "application/problem+json"
 
+_MAX_TEXT = 4_000
+"""Characters of a detail or hint; what is over is cut."""
 
-def dump(rejection: Rejection, trace_id: str) -> tuple[dict[str, str], bytes]:
-    """Headers and body of a rejection.
+_MAX_LINE = 300
+"""Characters of the text in a header."""
 
+
+def dump(
+    rejection: Rejection, trace_id: str, *, room: int = 65_536
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a rejection, small enough to be sent whatever it says.
+
+    Extensions for which `room` (bytes) does not suffice are left out, as are those that JSON can't
+    carry.
     The member `error` has the shape of a JetStream API error, so that any client's JetStream
     publish raises it instead of failing on a reply that is no PubAck.
     """
@@ -39,18 +49,31 @@ def dump(rejection: Rejection, trace_id: str) -> tuple[dict[str, str], bytes]:
         seconds = max(1, math.ceil(rejection.retry_after))
         headers[names.RETRY_AFTER] = str(seconds)
         problem["retry_after"] = round(rejection.retry_after, 3)
-    for name, value in rejection.extensions.items():
-        try:
-            member = msgspec.Raw(msgspec.json.encode(value))
-        except (TypeError, ValueError, RecursionError):
-            continue  # JSON can't carry it; the rest still reaches the asker
-        problem.setdefault(name.replace("_", "-"), member)
     problem["error"] = {
         "code": rejection.status,
         "err_code": 0,
         "description": f"{rejection.code}: {_line(rejection.message)}",
     }
+    if rejection.extensions:
+        left = room - len(msgspec.json.encode(problem))
+        _extend(problem, rejection.extensions, left)
     return headers, msgspec.json.encode(problem)
+
+
+def _extend(problem: dict[str, Any], extensions: Mapping[str, Any], left: int) -> None:
+    """Add the extensions that fit into `left` bytes; the others must not keep them back."""
+    for name, value in extensions.items():
+        member = name.replace("_", "-")
+        if member in problem:
+            continue
+        try:
+            body = msgspec.json.encode(value)
+            size = len(msgspec.json.encode(member)) + len(body) + len(":,")
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if size <= left:
+            left -= size
+            problem[member] = msgspec.Raw(body)
 
 
 def load(headers: Mapping[str, str] | None, body: bytes) -> Rejection | None:
@@ -75,9 +98,11 @@ def load(headers: Mapping[str, str] | None, body: bytes) -> Rejection | None:
 
 def _line(text: str) -> str:
     """Header values are one line."""
-    return " ".join(_text(text).split())[:300]
+    return " ".join(_text(text).split())[:_MAX_LINE]
 
 
 def _text(text: str) -> str:
-    """What UTF-8 can carry of a text: half of a surrogate pair, as in odd file names, it can't."""
+    """The text as far as it is sent: cut, and without half a surrogate pair, as in odd names."""
+    if len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]}…"
     return text.encode("utf-8", "replace").decode()

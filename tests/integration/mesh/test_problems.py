@@ -73,6 +73,16 @@ async def test_a_member_that_json_cannot_carry_is_left_out(acme: Program) -> Non
     assert (answer.code, "member" in answer.json) == ("conflict", False)
 
 
+@pytest.mark.parametrize("how", ["reject_long", "reject_large"])
+async def test_a_rejection_of_any_size_is_answered(acme: Program, how: str) -> None:
+    answer = await acme.ask("notes.bad", {"text": how})
+    assert (answer.code, answer.json["detail"][:8], answer.json["field"]) == (
+        "conflict",
+        "as asked",
+        "text",
+    )
+
+
 async def test_a_problem_that_cannot_be_sent_is_a_failure_of_the_handler(acme: Program) -> None:
     assert (await acme.ask("notes.bad", {"text": "reject_none"})).code == "handler_failed"
 
