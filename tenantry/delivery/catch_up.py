@@ -19,7 +19,9 @@ from tenantry.delivery import filters
 from tenantry.delivery.environment import Item
 from tenantry.delivery.lane import SIDE_MAX, Queue
 from tenantry.delivery.partition import Partition
+from tenantry.delivery.settlement import longest_pause
 from tenantry.errors import JetStreamError, Rejection
+from tenantry.messages.checkpoints import Open
 from tenantry.streams import JOURNAL
 
 _AGAIN = 0.5
@@ -47,6 +49,9 @@ class CatchUp:
         self._at_end = False
         self._ahead = False
         """True if it has come to where the lane's reader is."""
+        self._paused: Open | None = None
+        self._due = 0.0
+        """When that row is due, by `time.monotonic`."""
         self.task = asyncio.create_task(self._run())
         self.task.add_done_callback(lambda _: done(queue))
 
@@ -83,12 +88,24 @@ class CatchUp:
         if self._partition.holds_back(self._queue.tenant):
             await self._pause(_LOOK)
             return False
-        left = side.retry_at - time.time()
+        left = self._left(side)
         if left > 0 or self._queue.running:
             await self._pause(left if left > 0 else _LOOK)
             return False
         self._lane.retry(self._queue)
         return True
+
+    def _left(self, side: Open) -> float:
+        """Seconds until a row is due, at most as long as a pause can be.
+
+        The row was written by a clock that may have been wrong, or set since. A pause that has
+        begun is measured by one that nobody sets.
+        """
+        if side is not self._paused:
+            handlers = self._partition.env.service.durable.values()
+            pause = min(side.retry_at - time.time(), longest_pause(handlers, side.code))
+            self._paused, self._due = side, time.monotonic() + pause
+        return self._due - time.monotonic()
 
     async def _pause(self, seconds: float) -> None:
         """Wait until something has happened since `_wake` was cleared."""

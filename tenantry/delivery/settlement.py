@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tenantry.delivery import timing
-from tenantry.errors import HandlerFailed, Rejection
+from tenantry.errors import HandlerFailed, Rejection, UnknownAction
+from tenantry.service.handler import Handler
 from tenantry.service.retry import Retry
 
 LOST_MORE = 3
@@ -85,6 +87,15 @@ def decide(result: Result, retry: Retry, failed: int, *, newer: bool = False) ->
     if outcome is Outcome.FAILED and failed + 1 < retry.tries:
         return RetryAfter(retry.pause(failed + 1), why)
     return DeadLetter(why)
+
+
+def longest_pause(handlers: Iterable[Handler], code: str) -> float:
+    """The longest pause, seconds, that can have been decided for a message that failed with `code`.
+
+    `handlers` are all of its service: a message that waits is not read yet.
+    """
+    unknown = timing.UNKNOWN_RETRY if code == UnknownAction.code else timing.LETTER_RETRY
+    return max([unknown, *(each.retry.most * (1 + each.retry.jitter) for each in handlers)])
 
 
 def given_up(retry: Retry, failed: int, lost: int) -> HandlerFailed | None:

@@ -69,6 +69,7 @@ class WorkerMesh:
             fields = {
                 headers.CONTEXT: await self._renewer.token(context),
                 headers.DEADLINE: str(int((time.time() + budget) * 1000)),
+                headers.TIMEOUT: f"{budget:.3f}",
             }
             span.trace.inject(fields)
             with from_inside():  # what NATS says; what the other service says is its own affair

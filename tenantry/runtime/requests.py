@@ -16,6 +16,7 @@ from tenantry import subjects
 from tenantry.bus import Bus, Message
 from tenantry.context.context import Context
 from tenantry.context.fence import free
+from tenantry.context.token import SKEW
 from tenantry.errors import (
     DeadlineExceeded,
     HandlerFailed,
@@ -61,18 +62,19 @@ class Endpoint:
 class Request:
     """One request, until it is answered."""
 
-    __slots__ = ("_requests", "endpoint", "message", "tenant")
+    __slots__ = ("_requests", "endpoint", "message", "tenant", "until")
 
     def __init__(self, requests: Requests, endpoint: Endpoint, message: Message) -> None:
         self._requests = requests
         self.endpoint = endpoint
         self.message = message
         self.tenant = message.subject.split(".", 2)[1]
+        self.until = _until(message.headers or {}, time.time())
+        """When its asker stops waiting, by this machine's clock; infinite where it does not say."""
 
     def left(self) -> float:
-        """Seconds until its asker's deadline."""
-        asked = _asked(self.message.headers or {})
-        return math.inf if asked is None else asked - time.time()
+        """Seconds until its asker stops waiting."""
+        return self.until - time.time()
 
     def start(self, ticket: Ticket) -> None:
         """It has a slot: it runs in its own task, and so in its own context."""
@@ -198,7 +200,7 @@ class Requests:
         """The context, the body and how many seconds there are; raises what is wrong with it."""
         now, handler, message = time.time(), request.endpoint.handler, request.message
         incoming = message.headers or {}
-        deadline = _deadline(incoming, now, handler.timeout)
+        deadline = min(request.until, now + handler.timeout)
         if deadline <= now:
             raise _TooLate("the deadline was over before the service could begin")
         context = None
@@ -263,15 +265,20 @@ def _standing(incoming: dict[str, str] | None) -> dict[str, str] | None:
     return {name: incoming.get(name, "") for name in (headers.RATE_POLICY, headers.RATE)}
 
 
-def _deadline(incoming: dict[str, str], now: float, limit: float) -> float:
-    """When to stop: the asker's deadline, at most `limit` seconds from now."""
-    asked = _asked(incoming)
-    return now + limit if asked is None else min(asked, now + limit)
+def _until(incoming: dict[str, str], came: float) -> float:
+    """When the asker of a request that came at `came` stops waiting, by this machine's clock.
 
-
-def _asked(incoming: dict[str, str]) -> float | None:
-    """The asker's deadline, as a time."""
+    How long it waits counts from when the message came. Its deadline is by another machine's clock:
+    it counts where that is all that is told, or where it is past by more than clocks are apart.
+    """
     try:
-        return int(incoming.get(headers.DEADLINE, "")) / 1000
+        deadline = int(incoming.get(headers.DEADLINE, "")) / 1000
+    except (ValueError, OverflowError):
+        deadline = math.inf
+    try:
+        seconds = float(incoming.get(headers.TIMEOUT, ""))
     except ValueError:
-        return None
+        seconds = math.nan
+    if math.isnan(seconds):
+        return deadline
+    return min(came + seconds, deadline + SKEW)

@@ -13,10 +13,14 @@ CONTEXT = "Tenant-Context"
 """The signed tenant context, set by the router."""
 
 DEADLINE = "Tenant-Deadline"
-"""When the asker stops waiting: milliseconds since the epoch, set by the router."""
+"""When the asker stops waiting: milliseconds since the epoch, by the clock of who sent it on."""
 
 TIMEOUT = "Tenant-Timeout"
-"""From outside: how long the asker waits, in seconds; the router turns it into a deadline."""
+"""How long the asker waits, in seconds.
+
+Inside it stands beside `DEADLINE`: whoever gets the message counts from when it came, so clocks
+that are apart do no harm.
+"""
 
 ONLY = "Tenant-Only"
 """The one service that a redriven message is for; to all others it is not there."""

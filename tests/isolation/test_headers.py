@@ -22,13 +22,16 @@ async def seen(program: Program, **headers: str) -> dict[str, str]:
     return dict((await program.ask("notes.seen", headers=fields)).json["headers"])
 
 
+MESH_SETS = {"Tenant-Context", "Tenant-Deadline", "Tenant-Timeout", "traceparent"}
+
+
 def claims(token: str) -> dict[str, Any]:
     body = token.split(".")[1]
     return dict(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
 
 
 async def test_a_handler_sees_the_context_the_deadline_and_the_trace(acme: Program) -> None:
-    assert (await seen(acme)).keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
+    assert (await seen(acme)).keys() == MESH_SETS
 
 
 @can(25)
@@ -80,7 +83,7 @@ async def test_a_forged_context_is_replaced_by_the_routers(
 async def test_a_header_with_a_meaning_of_its_own_is_dropped(acme: Program, name: str) -> None:
     answer = await acme.ask("notes.seen", headers={name: "1"})
     assert "1" not in answer.json["headers"].values()
-    assert answer.json["headers"].keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
+    assert answer.json["headers"].keys() == MESH_SETS
 
 
 @cannot(26, Layer.ROUTER)

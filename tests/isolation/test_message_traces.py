@@ -57,7 +57,12 @@ async def test_no_trace_is_asked_for_inside_the_mesh(acme: Program, name: str) -
     """As far as the own subjects the server lets it pass."""
     fields = {name: f"tenant.{acme.id}.notes.nothing"}
     answer = await acme.ask("notes.seen", headers=fields)
-    assert answer.json["headers"].keys() == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
+    assert answer.json["headers"].keys() == {
+        "Tenant-Context",
+        "Tenant-Deadline",
+        "Tenant-Timeout",
+        "traceparent",
+    }
 
 
 @cannot(30, Layer.ACCOUNT, without=Layer.SERVER)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import msgspec
 import pytest
 
 from tenantry import Context, Retry, Service
 from tenantry.bus import Bus, api
+from tenantry.messages.checkpoints import Checkpoint
 from tenantry.subjects import partition
+from tests.integration.mesh.counting import Owners
 from tests.mesh import Mesh, Program, eventually, journal
 from tests.services import Memory, Note, Noted, failures
 
@@ -79,6 +83,41 @@ async def test_another_tenant_of_the_lane_does_not_wait(mesh: Mesh) -> None:
         await eventually(lambda: has(texts))
         fails = False
         await eventually(lambda: has([*texts, "acme"]))
+    await running.stop()
+
+
+async def test_a_pause_by_a_clock_that_was_ahead_is_no_longer_than_any(
+    mesh: Mesh, acme: Program, control: Bus
+) -> None:
+    service, fails, handled = Service("hasty", retry=Retry(first=0.5, most=0.5)), True, list[str]()
+
+    @service.command("do", public=True)
+    async def do(_ctx: Context, note: Note) -> None:
+        if fails:
+            raise RuntimeError("as told")
+        handled.append(note.text)
+
+    kept, key = Owners(control, "hasty"), partition(acme.id)
+
+    async def failed() -> bool:
+        return acme.id in (await kept.checkpoint(key)).open
+
+    def an_hour_ahead(found: Checkpoint) -> Checkpoint:
+        row = found.open[acme.id]
+        later = msgspec.structs.replace(row, retry_at=time.time() + 3600)
+        return msgspec.structs.replace(found, open={**found.open, acme.id: later})
+
+    async def done() -> bool:
+        return handled == ["x"]
+
+    running = mesh.start(mesh.worker(service))
+    await acme.client.publish("hasty.do", {"text": "x"})
+    await eventually(failed)
+    await running.stop()
+    fails = False
+    await kept.change(key, an_hour_ahead)
+    running = mesh.start(mesh.worker(service))
+    await eventually(done)
     await running.stop()
 
 

@@ -43,6 +43,7 @@ def test_what_comes_from_outside_is_dropped_and_the_rest_kept(admission: Admissi
         "X-Own",
         "Tenant-Context",
         "Tenant-Deadline",
+        "Tenant-Timeout",
         "traceparent",
     }
     assert forward.headers["X-Own"] == "mine"
@@ -128,7 +129,12 @@ def test_an_empty_message_id_is_none(admission: Admission) -> None:
 
 
 def test_without_headers_it_has_those_of_the_mesh(admission: Admission) -> None:
-    assert set(admit(admission).headers) == {"Tenant-Context", "Tenant-Deadline", "traceparent"}
+    assert set(admit(admission).headers) == {
+        "Tenant-Context",
+        "Tenant-Deadline",
+        "Tenant-Timeout",
+        "traceparent",
+    }
 
 
 def test_a_command_lives_as_long_as_the_plan_keeps_it(admission: Admission) -> None:
@@ -172,6 +178,7 @@ def test_the_deadline_is_the_nearest_of_action_plan_and_asker(
     headers = {} if asked is None else {"tenant_timeout": asked}
     forward = admit(admission, f"edge.acme.orders.{action}", **headers)
     assert remaining(forward) == pytest.approx(seconds, abs=0.5)
+    assert float(forward.headers["Tenant-Timeout"]) == seconds
 
 
 @pytest.mark.parametrize(

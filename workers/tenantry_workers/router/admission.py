@@ -311,6 +311,7 @@ class Admission:
         if limited.verdict is not None and limited.verdict.tightest is not None:
             inside |= standing_fields(limited.verdict.tightest)
         inside[names.DEADLINE] = str(int((time.time() + limit) * 1000))
+        inside[names.TIMEOUT] = f"{limit:.3f}"
         return Forward(f"request.{tenant}.{name}", inside, forged)
 
 
