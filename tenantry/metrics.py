@@ -111,6 +111,9 @@ AUDIT_LOST = Metric(
     "{refusal}",
     "Refusals that look like attacks and could not be written into the stream AUDIT",
 )
+LOG_LOST = Metric(
+    "tenantry.log.lost", "counter", "{line}", "Lines of the log that could not be written"
+)
 LAG = Metric(
     "tenantry.lane.lag",
     "gauge",
@@ -121,7 +124,7 @@ LAG = Metric(
 ALL = (
     *(DECISIONS, REDIS_UP, LEASE_CALLS, LEASE_MESSAGES, TENANT_RATE),
     *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, DEAD, LAG),
-    *(SECURITY, AUDIT_LOST),
+    *(SECURITY, AUDIT_LOST, LOG_LOST),
 )
 
 _readers: dict[str, dict[object, Read]] = defaultdict(dict)

@@ -13,6 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from tenantry import logs
 from tenantry.cli import background, loop, options, output
 from tenantry.cli.usage import UsageError
 from tenantry.errors import SetupError
@@ -124,7 +125,7 @@ async def _supervise(folder: StateFolder, wanted: mesh.MeshOptions, echo: Echo |
         asyncio.get_running_loop().add_signal_handler(number, told)
 
     def ready() -> None:
-        output.line(f"ready {url}")
+        output.announce(f"ready {url}")
         notify.ready(url)
 
     await supervisor.run(stop, ready=ready)
@@ -136,7 +137,7 @@ def _echo() -> Echo:
 
     def echo(name: str, line: str) -> None:
         head = f"{name:<12}"
-        if sys.stderr.isatty():
+        if logs.coloured():
             head = f"\x1b[{31 + colours.setdefault(name, len(colours) + 1) % 6}m{head}\x1b[0m"
         output.note(f"{head} | {line}")
 

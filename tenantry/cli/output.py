@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tenantry import logs
 from tenantry.errors import BadMessage, Rejection, TenantryError
 
 _TRACE = "urn:trace:"
@@ -38,9 +39,14 @@ def line(text: str) -> None:
     print(text, flush=True)
 
 
+def announce(text: str) -> None:
+    """One line on stdout, from what goes on working where nobody reads it."""
+    logs.Lossy(sys.stdout).write(f"{text}\n")
+
+
 def note(text: str) -> None:
-    """Something a person may want to know, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Something a person may want to know, on stderr; dropped where that can't be written."""
+    logs.stderr().write(f"{text}\n")
 
 
 def json(value: Any) -> None:

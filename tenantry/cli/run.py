@@ -14,7 +14,7 @@ from typing import Annotated
 import structlog
 from cyclopts import Parameter
 
-from tenantry import logs, tasks, telemetry
+from tenantry import logs, metrics, tasks, telemetry
 from tenantry.cli import connection, loop, options, output, targets
 from tenantry.cli.connection import Connection
 from tenantry.cli.usage import UsageError
@@ -60,6 +60,8 @@ def run(
     worker = _worker(names, drain, at, redis, server_log)
     logs.configure()
     flush = telemetry.configure(names[0])
+    if metrics.enabled():
+        metrics.observe(metrics.LOG_LOST, lambda: [(logs.Lossy.lost, {})])
     try:
         loop.run(_serve(worker, " ".join(names), drain))
     finally:
@@ -108,7 +110,7 @@ async def _serve(worker: Runnable | Worker, name: str, drain: float) -> None:
         begun.set()
         gc.collect()
         gc.freeze()  # what is loaded now stays: no later collection has to look at it
-        output.line(f"ready {name}")
+        output.announce(f"ready {name}")
         notify.ready(name)
 
     working = asyncio.create_task(worker.run(stop, ready=ready))

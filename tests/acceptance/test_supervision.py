@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -81,6 +82,23 @@ def test_after_a_killed_supervisor_up_goes_on_even_in_another_place(
     orphaned[0].folder.rename(cli.folder)
     with cli.up():
         assert cli.ok("tenants", "show", "acme", "-o", "json").json["state"] == "active"
+
+
+def test_a_supervisor_without_a_reader_goes_on_supervising(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    with cli.foreground("up", "--port", "0") as up:
+        assert up.stdout is not None
+        assert up.stderr is not None
+        up.stdout.readline()
+        up.stdout.close()
+        up.stderr.close()  # as after `2>&1 | head -1`
+        for name in ("router", "nats-server"):
+            before = cli.child(name)
+            os.kill(before["pid"], signal.SIGKILL)
+            soon(lambda name=name, pid=before["pid"]: cli.child(name)["pid"] not in (pid, None))
+            soon(lambda name=name: cli.child(name)["state"] == "ready")
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(timeout=60) == 0
 
 
 class Ended(NamedTuple):

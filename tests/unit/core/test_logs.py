@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,3 +117,90 @@ def test_on_a_terminal_there_are_short_coloured_lines() -> None:
     assert "\x1b[" in told
     assert "high" in told
     assert not told.startswith("{")
+
+
+WORK = """
+import os
+import sys
+import structlog
+from tenantry import logs
+
+class Unspeakable:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+logs.configure({arguments})
+log = structlog.get_logger("test")
+for number in range({lines}):
+    log.info("work", number=number, text="x" * 1000, what=Unspeakable() if {unspeakable} else "")
+os.write(1, f"done, lost {{logs.Lossy.lost}}".encode())
+"""
+
+
+def work(stderr: int, *, lines: int = 3, arguments: str = "", unspeakable: bool = False) -> str:
+    """A program that logs with this as its stderr, and says at its end how many lines are lost."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            WORK.format(lines=lines, arguments=arguments, unspeakable=unspeakable),
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=60,
+    )
+    return done.stdout.decode()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe that nobody reads."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def test_a_log_without_a_reader_does_not_fail_the_work(pipe: tuple[int, int]) -> None:
+    os.close(pipe[0])
+    assert work(pipe[1]) == "done, lost 3"
+
+
+def test_a_log_on_a_full_disk_does_not_fail_the_work() -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert work(full.fileno()) == "done, lost 3"
+
+
+def test_a_reader_that_does_not_read_does_not_stop_the_work(pipe: tuple[int, int]) -> None:
+    text = work(pipe[1], lines=500)
+    assert text.startswith("done, lost ")
+    assert 0 < int(text.rpartition(" ")[2]) < 500
+
+
+def test_a_reader_that_reads_gets_every_line(pipe: tuple[int, int]) -> None:
+    assert work(pipe[1], lines=3) == "done, lost 0"
+    assert select.select([pipe[0]], [], [], 0)[0]
+    assert os.read(pipe[0], 65536).count(b"\n") == 3
+
+
+@pytest.mark.parametrize("arguments", ["json=True", "json=False"])
+def test_a_value_that_cannot_be_shown_does_not_fail_the_work(
+    pipe: tuple[int, int], arguments: str
+) -> None:
+    assert work(pipe[1], arguments=arguments, unspeakable=True) == "done, lost 3"
+
+
+def test_no_color_goes_before_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        with os.fdopen(theirs, "wb", buffering=0) as stderr:
+            subprocess.run(
+                [sys.executable, "-c", PROGRAM.format(arguments="level='warning'")],
+                env=environment(TERM="xterm", NO_COLOR="1"),
+                stderr=stderr,
+                check=True,
+                timeout=30,
+            )
+        assert b"\x1b[" not in screen.read(65536)
