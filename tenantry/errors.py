@@ -22,7 +22,8 @@
     │   │   └── QuotaExceeded     429  quota_exceeded
     │   ├── HandlerFailed         500  handler_failed
     │   ├── Unavailable           503  unavailable
-    │   └── DeadlineExceeded      504  deadline_exceeded
+    │   ├── DeadlineExceeded      504  deadline_exceeded
+    │   └── TooDeep               508  too_deep           (never tried again)
     ├── ConnectionFailed          cannot reach NATS, or NATS refused the credentials
     ├── JetStreamError            JetStream's API refused (code, err_code)
     ├── TooMuchEmitted            a handler emits more than one message may (never tried again)
@@ -266,6 +267,12 @@ class DeadlineExceeded(Rejection):
     code, status, title = "deadline_exceeded", 504, "Deadline exceeded"
 
 
+class TooDeep(Rejection):
+    """Too many messages of services led to this one: they cause each other in a circle."""
+
+    code, status, title = "too_deep", 508, "Loop detected"
+
+
 BY_CODE: dict[str, type[Rejection]] = {
     kind.code: kind
     for kind in (
@@ -287,6 +294,7 @@ BY_CODE: dict[str, type[Rejection]] = {
         HandlerFailed,
         Unavailable,
         DeadlineExceeded,
+        TooDeep,
     )
 }
 """Every rejection by its code: how a client turns a problem back into an exception."""

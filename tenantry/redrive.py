@@ -44,7 +44,11 @@ _FRESH = 60.0
 _REFUSED = (BadContext, BadMessage, BadSubject, Conflict, NotFound, TenantUnknown, TooLarge)
 """What is wrong with one letter alone: the next one may do."""
 
-_OWN = {each.lower() for each in (names.CONTEXT, names.DEADLINE, names.ONLY, names.MESSAGE_ID)}
+_OWN = {
+    each.lower()
+    for each in (names.CONTEXT, names.DEADLINE, names.ONLY, names.MESSAGE_ID, names.HOPS)
+}
+"""What is made anew, or left out: an operator's redrive is no hop of a circle."""
 
 Result = Literal["redriven", "dropped", "gone", "refused", "failed"]
 

@@ -26,8 +26,6 @@ Column = TallyColumn | Literal["lag", "quota"]
 
 _WAIT = 0.3
 _ROUTER = "router"
-_OF_ROUTERS = frozenset({"rate", "limited"})
-"""Columns that routers alone fill: a service's own rate is of what it handled."""
 
 _decode = msgspec.json.Decoder(Tallies).decode
 
@@ -37,7 +35,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     rate: float = 0.0
-    """Messages that routers admitted."""
+    """Messages that routers admitted, and that services sent."""
+    sent: float = 0.0
+    """Messages that services sent: events and commands."""
     limited: float = 0.0
     """Messages that routers refused for a limit."""
     errors: float = 0.0
@@ -163,17 +163,18 @@ async def _ask(bus: Bus, ask: TallyAsk) -> list[Tallies]:
 def _first(told: Iterable[Tallies], by: TallyColumn, limit: int) -> list[str]:
     values: dict[str, float] = defaultdict(float)
     for each in told:
-        if by in _OF_ROUTERS and each.service != _ROUTER:
-            continue
         for tally in each.tenants:
             if tally.tenant == OTHERS:
                 continue
             if by == "latency":
                 slowest = quantile(tally.latency, 0.99) or 0.0
                 values[tally.tenant] = max(values[tally.tenant], slowest)
+            elif by == "rate" and each.service != _ROUTER:
+                values[tally.tenant] += tally.sent  # its own rate is of what it handled
             else:
                 values[tally.tenant] += getattr(tally, by)
-    return sorted(values, key=lambda name: (-values[name], name))[:limit]
+    found = [name for name, value in values.items() if value > 0]
+    return sorted(found, key=lambda name: (-values[name], name))[:limit]
 
 
 def _sum(tenant: str, parts: Sequence[tuple[bool, TenantTally]]) -> Standing:
@@ -185,9 +186,11 @@ def _sum(tenant: str, parts: Sequence[tuple[bool, TenantTally]]) -> Standing:
     latency = [
         sum(column) for column in zip_longest(*(each.latency for each in inside), fillvalue=0)
     ]
+    sent = sum(each.sent for each in inside)
     return Standing(
         tenant=tenant,
-        rate=round(sum(each.rate for each in edge), 3),
+        rate=round(sum(each.rate for each in edge) + sent, 3),
+        sent=round(sent, 3),
         limited=round(sum(each.limited for each in edge), 3),
         errors=round(sum(tally.errors for _, tally in parts), 3),
         running=sum(each.running for each in inside),

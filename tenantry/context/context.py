@@ -42,6 +42,10 @@ MAX_MESSAGES = 1000
 MAX_BYTES = 8 * 1024 * 1024
 """How many bytes their bodies may have in all."""
 
+_ANEW = 1.0
+"""A command that is due in so many seconds or more begins its hop count anew: what is done now and
+again is no circle."""
+
 _current: ContextVar[Context] = ContextVar("tenantry.context")
 
 
@@ -384,12 +388,15 @@ class Context:
 
     def _later(self, name: str, to: Address, body: Any, due: float) -> Staged:
         key, index = (self.tenant, self.service, name), self._count
+        own = {headers.COMMAND: to.name, headers.DUE: schedule.milliseconds(due)}
+        if due - time.time() >= _ANEW:
+            own[headers.HOPS] = "0"
         fields = schedule.timer(due, subjects.due(*key), f"{self.seq}.{index}")
         return Staged(
             subjects.schedule(*key),
             codec.encode(body),
             self._id(index),
-            {headers.COMMAND: to.name, headers.DUE: schedule.milliseconds(due)},
+            own,
             Staged(subjects.timer(*key), b"", headers=fields),
         )
 

@@ -44,6 +44,8 @@ class TenantTally(Message, frozen=True, kw_only=True):
     """Messages a second that were refused for a limit (429)."""
     errors: float = 0.0
     """Messages a second that a router refused for another reason, or whose handling failed."""
+    sent: float = 0.0
+    """Messages a second that a service has left: events and commands."""
     running: int = 0
     """Messages in hand now."""
     handled: int = 0

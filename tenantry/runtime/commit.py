@@ -29,7 +29,7 @@ from tenantry.errors import (
 )
 from tenantry.runtime import redo as redos
 from tenantry.runtime.effects import TRANSIENT, Effects
-from tenantry.runtime.outbox import Outbox
+from tenantry.runtime.outbox import Outbox, handed_on
 from tenantry.runtime.redo import Redo, Slot
 from tenantry.runtime.values import Values
 
@@ -163,14 +163,12 @@ class Commit:
     ) -> None:
         """Commit a redo record, then make its effects."""
         slot = Slot(context.tenant, context.fence.generation)
-        trace: dict[str, str] = {}
-        context.trace.inject(trace)
         redo = Redo(
             fence=fence,
             # The one that the message came with: only that one can be renewed again later.
             token=context.token,
             expires=context.claims.expires,
-            trace=trace,
+            trace=handed_on(context),
             writes={write.key: write.body for write in writes},
             events=self._outbox.parcels(context, staged),
         )

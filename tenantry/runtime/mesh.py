@@ -70,6 +70,7 @@ class WorkerMesh:
                 headers.CONTEXT: await self._renewer.token(context),
                 headers.DEADLINE: str(int((time.time() + budget) * 1000)),
                 headers.TIMEOUT: f"{budget:.3f}",
+                headers.HOPS: str(headers.hops(context.headers) + 1),
             }
             span.trace.inject(fields)
             with from_inside():  # what NATS says; what the other service says is its own affair

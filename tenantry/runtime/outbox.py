@@ -100,8 +100,7 @@ class Outbox:
         """Publish what a handler has left; raises as :meth:`parcels` and :meth:`send` do."""
         parcels = self.parcels(context, staged)
         fields = {headers.CONTEXT: await self.renewer.token(context)}
-        context.trace.inject(fields)
-        await self.send(parcels, fields)
+        await self.send(parcels, fields | handed_on(context))
 
     def parcels(self, context: Context, staged: Sequence[Staged]) -> list[Parcel]:
         """Make staged messages ready to be published: timers last, else in their order.
@@ -169,6 +168,13 @@ class Outbox:
                     ack.exception()  # seen: a second failure says no more than the first
         if why is not None:
             raise why
+
+
+def handed_on(context: Context) -> dict[str, str]:
+    """The headers that a message hands on to those that it causes: its trace, and one hop more."""
+    fields = {headers.HOPS: str(headers.hops(context.headers) + 1)}
+    context.trace.inject(fields)
+    return fields
 
 
 def _check_own(message: Staged | None, context: Context) -> None:

@@ -26,6 +26,7 @@ from tenantry.errors import (
     HandlerFailed,
     RateLimited,
     Rejection,
+    TooDeep,
     Unavailable,
 )
 from tenantry.runtime.audit import Audit, Details
@@ -83,7 +84,7 @@ class Runner:
         at: float,
         **more: Any,
     ) -> Context:
-        """Verify who the message belongs to; raises :class:`BadContext`."""
+        """Verify who the message belongs to; raises :class:`BadContext`, :class:`TooDeep`."""
         token = incoming.get(headers.CONTEXT, "")
         try:
             claims = self._ring.verify(token, address.tenant, at)
@@ -97,6 +98,12 @@ class Runner:
             )
             self._suspect(address, token, at, rejection, stored="seq" in more)
             raise
+        if headers.HOPS in incoming and headers.hops(incoming) > self.service.max_hops:
+            raise TooDeep(
+                f"{headers.hops(incoming)} messages led to this {address.name}, each the cause of "
+                f"the next; {self.service.name} takes {self.service.max_hops}",
+                hint="look for services whose messages cause each other, or raise max_hops",
+            )
         context = Context(
             self.mesh,
             claims,
@@ -163,6 +170,8 @@ class Runner:
             staged = context.close() if context is not None else ()
         if context is not None and (staged or context.uses_state):
             await self.commit.run(context, staged)
+            if staged:
+                self.stats.tenants.sent(context.tenant, len(staged))
         return answer
 
     def _late(self, handler: Handler, budget: float, trace_id: str) -> DeadlineExceeded:

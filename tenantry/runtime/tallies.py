@@ -49,6 +49,7 @@ class Tally:
         "limited",
         "refused",
         "running",
+        "sent",
         "slow",
         "tenant",
     )
@@ -59,11 +60,11 @@ class Tally:
         self.handled = 0
         self.failed = 0
         self.refused: dict[str, int] = {}
-        self.count = self.limited = self.errors = 0
+        self.count = self.limited = self.errors = self.sent = 0
         self.latency: list[int] | None = None
         self.slow: list[int] | None = None
         """The latencies of the last window."""
-        self._before = (0, 0, 0)
+        self._before = (0, 0, 0, 0)
         self._born = now
         self.ends = now + WINDOW
         """When the window ends."""
@@ -74,31 +75,34 @@ class Tally:
         if over < 0:
             return
         if over < WINDOW:
-            self._before = (self.count, self.limited, self.errors)
+            self._before = (self.count, self.limited, self.errors, self.sent)
             self.slow = self.latency
             self.ends += WINDOW
         else:  # nothing of it counts any more
-            self._before, self.slow = (0, 0, 0), None
+            self._before, self.slow = (0, 0, 0, 0), None
             self._born, self.ends = now, now + WINDOW
-        self.count = self.limited = self.errors = 0
+        self.count = self.limited = self.errors = self.sent = 0
         self.latency = None
 
     def idle(self, now: float) -> bool:
         """Whether it can be forgotten."""
         return not self.running and now - self.ends > IDLE - WINDOW
 
-    def rates(self, now: float) -> tuple[float, float, float]:
-        """Messages, refusals for a limit and errors, each a second. Changes nothing."""
-        before, current = self._before, (self.count, self.limited, self.errors)
+    def rates(self, now: float) -> tuple[float, float, float, float]:
+        """Messages, refusals for a limit, errors and what was sent, each a second.
+
+        Changes nothing.
+        """
+        before, current = self._before, (self.count, self.limited, self.errors, self.sent)
         left = self.ends - now
         if left <= 0:
-            before, current, left = current, (0, 0, 0), left + WINDOW
+            before, current, left = current, (0, 0, 0, 0), left + WINDOW
         part = max(0.0, left) / WINDOW
         span = min(WINDOW, max(1.0, now - self._born))
-        first, second, third = (
+        first, second, third, fourth = (
             (old * part + new) / span for old, new in zip(before, current, strict=True)
         )
-        return first, second, third
+        return first, second, third, fourth
 
     def latencies(self) -> tuple[int, ...]:
         """The buckets of both windows."""
@@ -108,12 +112,13 @@ class Tally:
     def told(self, now: float) -> TenantTally:
         """What is said of it."""
         self.turn(now)
-        rate, limited, errors = self.rates(now)
+        rate, limited, errors, sent = self.rates(now)
         return TenantTally(
             tenant=self.tenant,
             rate=round(rate, 3),
             limited=round(limited, 3),
             errors=round(errors, 3),
+            sent=round(sent, 3),
             running=self.running,
             handled=self.handled,
             refused=dict(self.refused),
@@ -176,6 +181,14 @@ class TallyBook:
         if tally.latency is None:
             tally.latency = [0] * _BUCKETS
         tally.latency[bisect_left(LATENCIES, seconds)] += 1
+
+    def sent(self, tenant: str, count: int) -> None:
+        """A handler has left so many messages of a tenant."""
+        now = self._clock()
+        tally = self._tallies.get(tenant) or self._new(tenant, now)
+        if now >= tally.ends:
+            tally.turn(now)
+        tally.sent += count
 
     def left(self, tally: Tally) -> None:
         """A message is no longer in hand, however it went."""

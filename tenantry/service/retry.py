@@ -12,10 +12,11 @@ from tenantry.errors import (
     Hopeless,
     NotAllowed,
     TenantUnknown,
+    TooDeep,
     TooLarge,
 )
 
-_HOPELESS = (BadContext, BadMessage, Hopeless, NotAllowed, TenantUnknown, TooLarge)
+_HOPELESS = (BadContext, BadMessage, Hopeless, NotAllowed, TenantUnknown, TooDeep, TooLarge)
 """What no retry can help, whoever says it."""
 
 

@@ -33,8 +33,10 @@ class Service:
     `concurrency` is how many messages one replica handles at a time, requests and those of the
     journal, shared fairly by the tenants; `adaptive` lets a replica run fewer while they take much
     longer than usual. A handler that asks its own service holds its slot meanwhile. `retry` is how
-    handlers without a policy of their own are tried again. A `platform` service serves the control
-    plane on `platform.<service>.<action>`, without a tenant.
+    handlers without a policy of their own are tried again. A message that more than `max_hops`
+    messages of services led to, each the cause of the next, is refused as `too_deep`: that ends a
+    circle of events. A `platform` service serves the control plane on
+    `platform.<service>.<action>`, without a tenant.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Service:
         concurrency: int = 64,
         adaptive: bool = False,
         retry: Retry | None = None,
+        max_hops: int = 100,
         platform: bool = False,
     ) -> None:
         self.name = _declared(name, "service")
@@ -59,6 +62,9 @@ class Service:
             )
         if concurrency < 1:
             raise DeclarationError(f"service {name}: concurrency must be at least 1")
+        if max_hops < 1:
+            raise DeclarationError(f"service {name}: max_hops must be at least 1")
+        self.max_hops = max_hops
         self.version = version
         self.description = description
         self.concurrency = concurrency

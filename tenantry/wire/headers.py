@@ -28,6 +28,12 @@ ONLY = "Tenant-Only"
 MESSAGE_ID = "Tenant-Message-Id"
 """The id that a redriven message had at first: what it causes derives from it."""
 
+HOPS = "Tenant-Hops"
+"""How many messages of services led to this one, each the cause of the next.
+
+It is absent on what comes from outside; a command for later begins anew.
+"""
+
 HISTORY = "-"
 """What `Tenant-Only` begins with on an imported message: no service is named so, and so none
 handles it as new. A replay does, for the service that may follow, or for all."""
@@ -81,6 +87,7 @@ _REFUSED = frozenset(
 
 _FORGED = ("tenant-", "nats-request-info", "nats-trace-", "nats-rollup", "nats-schedule")
 _TIMEOUT = TIMEOUT.lower()
+_DIGITS = 10
 
 
 def is_forged(headers: Mapping[str, str]) -> bool:
@@ -111,6 +118,12 @@ def instruction(headers: Mapping[str, str]) -> str | None:
         if name.lower().startswith(_INSTRUCTIONS):
             return name
     return None
+
+
+def hops(headers: Mapping[str, str]) -> int:
+    """How many messages of services led to the one with these headers; 0 where it does not say."""
+    text = headers.get(HOPS, "")
+    return int(text) if len(text) < _DIGITS and text.isascii() and text.isdigit() else 0
 
 
 def can_be_sent(name: str) -> bool:

@@ -35,6 +35,12 @@ def test_a_service_s_own_rate_does_not_count() -> None:
     assert standing._first(told, "rate", 1) == ["a"]
 
 
+def test_what_a_service_sends_counts() -> None:
+    told = [tallies("router", tally("a", rate=1)), tallies("orders", tally("b", rate=9, sent=2))]
+    assert standing._first(told, "rate", 1) == ["b"]
+    assert standing._sum("b", [(False, tally(rate=9, sent=2)), (True, tally(rate=1))]).rate == 3
+
+
 def test_errors_of_routers_and_services_count_together() -> None:
     told = [
         tallies("router", tally("a", errors=1), tally("b", errors=2)),

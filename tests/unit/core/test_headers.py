@@ -83,3 +83,11 @@ def test_an_empty_value_is_found() -> None:
 
 def test_what_is_not_there_is_not_found() -> None:
     assert headers.find({"X-Nats-Msg-Id": "a"}, headers.MSG_ID) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("7", 7), ("0", 0), ("", 0), ("-1", 0), ("x", 0), ("1e3", 0), ("\u00b2", 0), ("9" * 50, 0)],
+)
+def test_hops_are_a_short_number(text: str, found: int) -> None:
+    assert headers.hops({headers.HOPS: text}) == found

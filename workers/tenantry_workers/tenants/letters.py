@@ -9,7 +9,7 @@ from tenantry.bus.jetstream import Delivery
 from tenantry.errors import BadMessage
 from tenantry.messages import MessageDead, Tenant
 from tenantry.streams import DEAD
-from tenantry.wire import letter, trace
+from tenantry.wire import headers, letter, trace
 from tenantry_workers.tenants.outbox import DurableOutbox
 from tenantry_workers.tenants.publisher import EventPublisher, event_name, one_at_a_time
 
@@ -59,4 +59,6 @@ class DeadLetterEvents:
             seq=about.seq,
         )
         hop = (trace.extract(own) or trace.new()).child()
-        await self._events.publish(event, msg_id=f"{tenant.id}.d.{number}", hop=hop)
+        await self._events.publish(
+            event, msg_id=f"{tenant.id}.d.{number}", hop=hop, hops=headers.hops(own) + 1
+        )

@@ -31,8 +31,13 @@ class EventPublisher:
         self._tenants = tenants
         self._plans = plans
 
-    async def publish(self, event: TenantEvent, *, msg_id: str, hop: trace.Trace) -> None:
-        """Store one event, kept for as long as the plan says. Raises what the journal says."""
+    async def publish(
+        self, event: TenantEvent, *, msg_id: str, hop: trace.Trace, hops: int = 0
+    ) -> None:
+        """Store one event, kept for as long as the plan says. Raises what the journal says.
+
+        `hops` is how many messages of services led to it.
+        """
         tenant, plan = event.tenant, event.plan
         found, holder = self._plans.get(plan), self._tenants.get(tenant)
         if found is not None and holder is not None:
@@ -42,6 +47,8 @@ class EventPublisher:
             headers.MSG_ID: msg_id,
             headers.CONTEXT: self._minter.mint(tenant, plan, "platform", **terms(found)),
         }
+        if hops:
+            fields[headers.HOPS] = str(hops)
         if retention:
             fields[headers.TTL] = f"{retention}s"
         hop.inject(fields)

@@ -133,6 +133,8 @@ class DueSchedules:
                 **terms(plan or claims),
             ),
         }
+        if hops := headers.hops(kept.headers):
+            fields[headers.HOPS] = str(hops)
         if retention:
             fields[headers.TTL] = f"{retention}s"
         (trace.extract(kept.headers) or trace.new()).inject(fields)
