@@ -121,10 +121,17 @@ LAG = Metric(
     "Messages of the journal that wait for this instance, as the last one it got told",
 )
 
+CLOCK = Metric(
+    "tenantry.clock.offset",
+    "gauge",
+    "s",
+    "Seconds by which the clock of this process is ahead of nats-server's",
+)
+
 ALL = (
     *(DECISIONS, REDIS_UP, LEASE_CALLS, LEASE_MESSAGES, TENANT_RATE),
     *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, DEAD, LAG),
-    *(SECURITY, AUDIT_LOST, LOG_LOST),
+    *(SECURITY, AUDIT_LOST, LOG_LOST, CLOCK),
 )
 
 _readers: dict[str, dict[object, Read]] = defaultdict(dict)

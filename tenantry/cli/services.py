@@ -132,12 +132,9 @@ async def _look(at: Connection) -> list[Running]:
         return merge(known, _answers(infos), _answers(figures))
 
 
-async def alive(bus: Bus) -> dict[str, int]:
-    """How many instances of each service answer $SRV.PING now."""
-    counts: dict[str, int] = defaultdict(int)
-    for answer in _answers(await bus.gather("$SRV.PING", wait=_WAIT)):
-        counts[answer.name] += 1
-    return counts
+async def alive(bus: Bus) -> list[Answer]:
+    """What the instances of all services answer to $SRV.PING now."""
+    return _answers(await bus.gather("$SRV.PING", wait=_WAIT))
 
 
 async def infos(bus: Bus, service: str) -> list[Answer]:

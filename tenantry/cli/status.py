@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import msgspec
 
@@ -20,6 +21,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     nats: bool = False
     routers: int = 0
     tenants: int = 0
+    clocks: dict[str, float] = {}
+    """Instances that take no requests since their clocks are off, as `<service>/<id>`, with the
+    seconds by which they are ahead of nats-server's; they are not counted above."""
     redis: bool | None = None
     """Whether the Valkey that was started here answers; None where none was."""
     why: str = ""
@@ -27,7 +31,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def good(self) -> bool:
         """Whether everything that a mesh needs answers."""
-        return self.nats and self.routers > 0 and self.tenants > 0
+        return self.nats and self.routers > 0 and self.tenants > 0 and not self.clocks
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +51,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(*, form: Output = "table", state: options.State = DEFAULT) -> int:
     """Show what runs here and whether it answers.
 
-    The exit code is 1 when nothing runs, or when NATS, the routers or the
-    tenants worker do not answer.
+    The exit code is 1 when nothing runs, when NATS, the routers or the
+    tenants worker do not answer, or when the clock of a process is more
+    than 30 s off that of NATS: such a process takes no requests.
     """
     folder = StateFolder(state)
     running = folder.running() if folder.in_use() else None
@@ -81,13 +86,20 @@ async def _health(folder: StateFolder, running: Running) -> Health:
         async with await Bus.connect(
             running.url, creds=creds, name="tenantry-status", patience=2.0
         ) as bus:
-            counts = await services.alive(bus)
+            answers = await services.alive(bus)
     except TenantryError as error:
         return Health(redis=redis, why=error.message)
+    clocks = {
+        f"{each.name}/{each.id}": float(each.metadata["clock"])
+        for each in answers
+        if "clock" in each.metadata
+    }
+    counts = Counter(each.name for each in answers if f"{each.name}/{each.id}" not in clocks)
     return Health(
         nats=True,
-        routers=counts.get("router", 0),
-        tenants=counts.get("tenants", 0),
+        routers=counts["router"],
+        tenants=counts["tenants"],
+        clocks=clocks,
         redis=redis,
     )
 
@@ -114,6 +126,12 @@ def _print(found: Status) -> None:
         f"answers: NATS {output.text(health.nats)}, routers {health.routers}, "
         f"tenants {health.tenants}, {_redis(found)}" + (f" ({health.why})" if health.why else "")
     )
+    for name, ahead in health.clocks.items():
+        side = "ahead of" if ahead > 0 else "behind"
+        output.line(
+            f"{name}: its clock is {abs(ahead):g} s {side} that of NATS, so it takes no requests; "
+            "set it, by NTP"
+        )
     now = time.time()
     rows = [
         (

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import structlog
 
-from tenantry import subjects
+from tenantry import clock, subjects
 from tenantry.bus.kv import Record
 from tenantry.context import schedule
 from tenantry.context.claims import Claims
@@ -282,7 +282,7 @@ class Context:
         """
         self._check()
         to = Address(self.tenant, *subjects.split_action(command))
-        due = schedule.due_time(after, at, time.time())
+        due = schedule.due_time(after, at, clock.now())
         if due is None:
             self._stage(self._message(to, body), on_replay)
             return None

@@ -17,7 +17,7 @@ import msgspec
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from tenantry import subjects
+from tenantry import clock, subjects
 from tenantry.context.claims import Claims, Header, decode_claims, decode_header
 from tenantry.errors import BadContext, UnknownKey
 
@@ -110,7 +110,7 @@ class Minter:
         now: float | None = None,
     ) -> str:
         """Sign a context that is valid from `now` for this minter's lifetime."""
-        issued = round(time.time() if now is None else now, 3)
+        issued = round(clock.now() if now is None else now, 3)
         claims = Claims(
             tenant=tenant,
             plan=plan,
@@ -207,7 +207,7 @@ class KeyRing:
     def _forget(self) -> None:
         """Drop the first that came: those that no router sends any more, and more if it is full."""
         self._swept = time.monotonic()
-        oldest = time.time() - REMINT - SKEW
+        oldest = clock.now() - REMINT - SKEW
         stale = sum(1 for _ in takewhile(lambda each: each.issued < oldest, self._seen.values()))
         if len(self._seen) >= self._size:
             stale = max(stale, self._size // 8, 1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tenantry import clock
 from tenantry.bus import Bus, Message
 from tenantry.bus import jetstream as js
 from tenantry.context.context import Context, Staged
@@ -63,7 +63,7 @@ class Renewer:
         It is the same where it lives for a while or where `seq` is 0. `expires` is in seconds since
         the epoch. Raises what the router answers.
         """
-        now = time.time()
+        now = clock.now()
         if not seq or expires - now > _MARGIN:
             return token
         kept = self._fresh.get(token)
@@ -94,7 +94,7 @@ class Outbox:
     @staticmethod
     def is_stale(expires: float) -> bool:
         """Whether a context that expires then has to be renewed before anything is sent."""
-        return expires - time.time() <= _MARGIN
+        return expires - clock.now() <= _MARGIN
 
     async def publish(self, context: Context, staged: Sequence[Staged]) -> None:
         """Publish what a handler has left; raises as :meth:`parcels` and :meth:`send` do."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from tenantry import subjects
+from tenantry import clock, subjects
 from tenantry.bus import Bus, Message
 from tenantry.context.context import Context
 from tenantry.context.fence import free
@@ -118,7 +118,7 @@ class Requests:
         """What it may ask for: a weight counts only once the context is verified."""
         tenant, name = request.tenant, request.endpoint.handler.name
         if not self._service.platform:
-            claims = self._runner.claims(tenant, request.message.headers or {}, time.time())
+            claims = self._runner.claims(tenant, request.message.headers or {}, clock.now())
             if claims is not None:
                 share = self._slots.share(claims.concurrency)
                 return Ticket(tenant, name, request, weight=claims.weight, concurrency=share)
@@ -209,7 +209,7 @@ class Requests:
                 subjects.Address(request.tenant, handler.service, handler.action),
                 incoming,
                 hop,
-                now,
+                clock.now(),
                 fence=free(self._cursors.of(request.tenant).generation),
                 message_id=incoming.get(headers.MSG_ID) or f"request:{hop.span_id}",
                 deadline=deadline,

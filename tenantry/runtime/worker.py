@@ -24,6 +24,7 @@ from tenantry.operator import creds as creds_files
 from tenantry.runtime import registry
 from tenantry.runtime.attempts import StoredAttempts
 from tenantry.runtime.audit import Audit
+from tenantry.runtime.clock_check import ClockCheck
 from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.keys import KeyTable
 from tenantry.runtime.members import Heartbeat, Members
@@ -87,9 +88,9 @@ class Worker:
             if not all(service.platform for service in self.services):
                 await keys.wait()
                 stack.push_async_callback(keys.stop)
-            suspects = Suspects()
+            suspects, check = Suspects(), ClockCheck(bus)
             running = [
-                ServiceRun(bus, service, keys, self.instance, suspects=suspects)
+                ServiceRun(bus, service, keys, self.instance, about=check.about, suspects=suspects)
                 for service in self.services
             ]
             await stack.enter_async_context(Watchdog())
@@ -100,15 +101,32 @@ class Worker:
                 stack.push_async_callback(run.stop, 0.0)
                 await run.start()
             beat = Heartbeat(bus, [run.alive for run in running])
-            await beat.start()
+            stack.push_async_callback(check.stop)
+            await check.start(lambda: join(running, beat), lambda: leave(running, beat))
+            await check.joined.wait()
             log.info("ready", services=[s.name for s in self.services], instance=self.instance)
             ready()
             await stop.wait()
             log.info("stopping", instance=self.instance)
+            await check.stop()
             await beat.stop()
             deadline = asyncio.get_running_loop().time() + self._drain
             await asyncio.gather(*(run.stop(deadline) for run in running))
         log.info("stopped", instance=self.instance)
+
+
+async def join(running: Sequence[ServiceRun], beat: Heartbeat) -> None:
+    """Take requests, and say so."""
+    for run in running:
+        await run.open()
+    await beat.start()
+
+
+async def leave(running: Sequence[ServiceRun], beat: Heartbeat) -> None:
+    """Say that nobody should send requests here, and take none; stored messages go on."""
+    await beat.stop()
+    for run in running:
+        await run.shut()
 
 
 class ServiceRun:
@@ -161,7 +179,7 @@ class ServiceRun:
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        """Register, then begin to serve."""
+        """Register, then begin to serve; requests are taken from :meth:`open` on."""
         await self._members.start()
         if not self.service.platform:
             living = await registry.living(self._bus, self.service.name)
@@ -178,9 +196,18 @@ class ServiceRun:
             await self._telling.start()
         self._metrics.start()
         await self._lanes.start()
+
+    async def open(self) -> None:
+        """Take requests."""
+        await self.shut()
         for handler in self.service.handlers.values():
             if handler.kind == "request":
                 self._subscriptions.append(await self._subscribe(handler))
+
+    async def shut(self) -> None:
+        """Take no request any more; those that are here are still answered."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        await asyncio.gather(*(subscription.stop() for subscription in subscriptions))
 
     def _changed(self) -> None:
         self.slots.replicas = max(1, len(self._members.instances(self.service.name)))
@@ -198,7 +225,7 @@ class ServiceRun:
         await self._discovery.stop()
         await self._telling.stop()
         await asyncio.gather(
-            *(subscription.stop() for subscription in self._subscriptions),
+            self.shut(),
             self._lanes.stop(deadline),
         )
         await self._requests.drain(deadline)

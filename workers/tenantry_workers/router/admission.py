@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tenantry import clock
 from tenantry.context.token import REMINT, Mints, terms
 from tenantry.errors import (
     BadMessage,
@@ -114,7 +115,7 @@ class _Minted(NamedTuple):
 class Contexts:
     """The tokens in use, one a tenant, minted anew every two minutes."""
 
-    def __init__(self, minter: Mints, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, minter: Mints, *, clock: Callable[[], float] = clock.now) -> None:
         self.minter = minter
         self._clock = clock
         self._minted: dict[str, _Minted] = {}

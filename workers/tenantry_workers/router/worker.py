@@ -13,11 +13,20 @@ import structlog
 
 import tenantry
 from tenantry import tasks
-from tenantry.bus import Bus
+from tenantry.bus import Bus, Subscription
 from tenantry.context.platform import PlatformContext
 from tenantry.errors import SetupError
 from tenantry.messages import RenewContext, RenewedContext
-from tenantry.runtime import ContextSigner, Heartbeat, KeyTable, ServiceRun, WorkerOptions
+from tenantry.runtime import (
+    ClockCheck,
+    ContextSigner,
+    Heartbeat,
+    KeyTable,
+    ServiceRun,
+    WorkerOptions,
+    join,
+    leave,
+)
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.telling import Telling
 from tenantry.service.service import Service
@@ -86,12 +95,17 @@ class RouterWorker:
             stack.push_async_callback(audit.stop)
             routing = Routing(bus, admission, limiter, quotas, Suspicion(audit, directory))
             stack.push_async_callback(routing.stop)
+            check = ClockCheck(bus)
             control = ServiceRun(
                 bus,
                 _control(Renewal(bus, keys.ring, minter, directory, audit)),
                 keys,
                 self.instance,
-                about=lambda: {"plans": str(directory.plans.revision), **minter.about()},
+                about=lambda: {
+                    "plans": str(directory.plans.revision),
+                    **minter.about(),
+                    **check.about(),
+                },
             )
             await control.start()
             telling = Telling(
@@ -102,18 +116,19 @@ class RouterWorker:
             metrics = RouterMetrics(routing.verdicts, routing.tallies, shared)
             metrics.start()
             stack.callback(metrics.stop)
-            edge = await bus.listen("edge.>", routing.route, queue=GROUP)
-            beat = Heartbeat(bus, [control.alive])
-            await beat.start()
+            edge = _Edge(bus, routing, control)
+            stack.push_async_callback(check.stop)
+            await check.start(edge.join, edge.leave)
+            await check.joined.wait()
             chores = asyncio.create_task(_chores(routing, admission, limiter, contexts, quotas))
             log.info("ready", instance=self.instance, tenants=len(directory.tenants))
             ready()
             await stop.wait()
             log.info("stopping", instance=self.instance)
-            await edge.stop()
+            await check.stop()
+            await edge.leave()
             await routing.drain()
             await bus.flush()
-            await beat.stop()
             await telling.stop()
             await control.stop(asyncio.get_running_loop().time() + self._options.drain)
             await tasks.end(chores)
@@ -137,6 +152,30 @@ class RouterWorker:
         stack.push_async_callback(limiter.stop)
         await limiter.start()
         return limiter
+
+
+class _Edge:
+    """The router's part in the queue group of the edge, and in that of its own requests."""
+
+    def __init__(self, bus: Bus, routing: Routing, control: ServiceRun) -> None:
+        self._bus = bus
+        self._routing = routing
+        self._control = control
+        self._beat = Heartbeat(bus, [control.alive])
+        self._listening: Subscription | None = None
+
+    async def join(self) -> None:
+        """Take messages, and say so."""
+        if self._listening is None:
+            self._listening = await self._bus.listen("edge.>", self._routing.route, queue=GROUP)
+        await join([self._control], self._beat)
+
+    async def leave(self) -> None:
+        """Take no message any more, and say so; those that have come are still routed."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.stop()
+        await leave([self._control], self._beat)
 
 
 def _control(renewal: Renewal) -> Service:

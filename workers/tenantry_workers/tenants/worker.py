@@ -12,12 +12,15 @@ import structlog
 from tenantry.bus import Bucket, Bus, Table
 from tenantry.messages import Plan, Tenant
 from tenantry.runtime import (
+    ClockCheck,
     ContextSigner,
     Heartbeat,
     KeyTable,
     ServiceRun,
     WorkerOptions,
     config,
+    join,
+    leave,
 )
 from tenantry.runtime.audit import Audit
 from tenantry.service.service import Service
@@ -105,20 +108,24 @@ class TenantsWorker:
             stack.callback(bus.on_reconnect(lambda: _warn_of_large_bodies(bus, plans)))
             store = TenantStore(bus)
             handlers = TenantsService(store, self._home, doors, tenants, plans, minter)
+            check = ClockCheck(bus)
             run = ServiceRun(
                 bus,
                 handlers.service(),
                 keys,
                 self.instance,
-                about=lambda: minter.about() | doors.about(),
+                about=lambda: minter.about() | doors.about() | check.about(),
             )
             await run.start()
             beat = Heartbeat(bus, [run.alive])
-            await beat.start()
+            stack.push_async_callback(check.stop)
+            await check.start(lambda: join([run], beat), lambda: leave([run], beat))
+            await check.joined.wait()
             log.info("ready", instance=self.instance, tenants=len(tenants))
             ready()
             await stop.wait()
             log.info("stopping", instance=self.instance)
+            await check.stop()
             await beat.stop()
             await run.stop(asyncio.get_running_loop().time() + self._options.drain)
         log.info("stopped", instance=self.instance)
