@@ -9,7 +9,7 @@ import pytest
 
 from tenantry.bus import Bucket, Bus, Message, Table
 from tenantry.errors import SetupError, Unavailable
-from tenantry.messages import Plan, Tenant
+from tenantry.messages import Credential, Plan, Tenant
 from tenantry.operator import OperatorHome
 from tenantry_workers.tenants import doors as module
 from tenantry_workers.tenants.doors import Doors
@@ -57,6 +57,28 @@ async def test_who_waits_for_a_server_that_is_silent_hears_of_it(
         with pytest.raises(Unavailable):
             await doors.settled(timeout=0.1)
         await doors.stop()
+
+
+def with_credentials(*, issued: float, revoked: float | None = None) -> Tenant:
+    key = Credential(public_key="U" + 55 * "A", issued=issued, revoked=revoked)
+    return Tenant(id="acme", plan="p", created=1.0, updated=1.0, credentials=(key,))
+
+
+async def test_credentials_of_a_replica_whose_clock_was_ahead_are_revoked(
+    station: Station, bus: Bus
+) -> None:
+    tenants, plans = tables(bus)
+    doors = Doors(bus, bus, station.home, tenants, plans)
+    tenants.rows["acme"] = with_credentials(issued=1000.0, revoked=990.0)
+    (until,) = doors.wanted().revoked.values()
+    assert until > 1000
+
+
+async def test_credentials_that_are_not_revoked_stay_so(station: Station, bus: Bus) -> None:
+    tenants, plans = tables(bus)
+    doors = Doors(bus, bus, station.home, tenants, plans)
+    tenants.rows["acme"] = with_credentials(issued=1000.0)
+    assert doors.wanted().revoked == {}
 
 
 async def test_doors_that_were_never_opened_can_be_closed(station: Station, bus: Bus) -> None:

@@ -17,6 +17,7 @@ import structlog
 
 from tenantry import tasks
 from tenantry.bus import Bus, Message, Subscription, Table
+from tenantry.context.token import SKEW
 from tenantry.errors import Rejection, SetupError, TenantryError, Unavailable
 from tenantry.messages import Plan, Tenant
 from tenantry.operator import OperatorHome
@@ -35,7 +36,7 @@ class Wanted(NamedTuple):
     """What the server should know."""
 
     revoked: dict[str, int]
-    """Every revoked key that has not expired by itself, with the second it was revoked."""
+    """Every revoked key that has not expired by itself, with the second up to which it counts."""
     scopes: dict[str, int]
     """The subscriptions of a connection, by the scope of its credentials; 0 for any number."""
 
@@ -102,7 +103,10 @@ class Doors:
                 elif credential.revoked is not None and (
                     credential.expires is None or credential.expires > now
                 ):
-                    revoked[credential.public_key] = int(credential.revoked) + 1
+                    # The server compares it with when the JWT was made, perhaps by a replica whose
+                    # clock is ahead. No key has credentials again before its revocation goes.
+                    latest = max(credential.revoked, credential.issued) + SKEW
+                    revoked[credential.public_key] = int(latest) + 1
         return Wanted(revoked, scopes)
 
     async def settled(self, *, timeout: float = 10.0) -> None:
