@@ -120,6 +120,18 @@ LAG = Metric(
     "{message}",
     "Messages of the journal that wait for this instance, as the last one it got told",
 )
+JOURNAL_STORES = Metric(
+    "tenantry.journal.stores",
+    "gauge",
+    "",
+    "Whether the journal stored the last probe (1), or not (0), as each tenants worker found",
+)
+JOURNAL_USED = Metric(
+    "tenantry.journal.used",
+    "gauge",
+    "1",
+    "How much of what the journal may hold is used, 0 to 1; routers refuse commands above 0.95",
+)
 
 CLOCK = Metric(
     "tenantry.clock.offset",
@@ -131,7 +143,7 @@ CLOCK = Metric(
 ALL = (
     *(DECISIONS, REDIS_UP, LEASE_CALLS, LEASE_MESSAGES, TENANT_RATE),
     *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, DEAD, LAG),
-    *(SECURITY, AUDIT_LOST, LOG_LOST, CLOCK),
+    *(SECURITY, AUDIT_LOST, LOG_LOST, CLOCK, JOURNAL_STORES, JOURNAL_USED),
 )
 
 _readers: dict[str, dict[object, Read]] = defaultdict(dict)

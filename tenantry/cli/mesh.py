@@ -17,7 +17,7 @@ from tenantry import logs
 from tenantry.cli import background, loop, options, output
 from tenantry.cli.usage import UsageError
 from tenantry.errors import SetupError
-from tenantry.local import mesh, notify, processes, state, valkey
+from tenantry.local import mesh, notify, processes, state, storage, valkey
 from tenantry.local.state import StateFolder
 from tenantry.local.supervisor import Echo, Supervisor
 
@@ -107,13 +107,20 @@ def _arguments(target: tuple[str, ...], **options: object) -> list[str]:
 async def _supervise(folder: StateFolder, wanted: mesh.MeshOptions, echo: Echo | None) -> None:
     stop = asyncio.Event()
     url, stages = mesh.prepare(folder, wanted)
+
+    def note(text: str) -> None:
+        output.note(f"tenantry: {text}")
+
     supervisor = Supervisor(
         folder,
         url,
         stages,
         redis=valkey.shown(wanted.redis or valkey.url_of(folder.path) or ""),
-        say=lambda text: output.note(f"tenantry: {text}"),
+        say=note,
         echo=echo,
+        care=lambda server: storage.keep_storing(
+            server, url, folder.operator / "creds" / "control.creds", folder.path, note
+        ),
     )
 
     def told() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
+from pathlib import Path
 
 import msgspec
 
@@ -11,12 +13,14 @@ from tenantry.bus import Bus
 from tenantry.cli import loop, options, output, services
 from tenantry.cli.options import Output
 from tenantry.errors import TenantryError
+from tenantry.journal import health
+from tenantry.journal.health import JournalHealth
 from tenantry.local import valkey
 from tenantry.local.state import DEFAULT, ChildStatus, Running, StateFolder
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers now: NATS, and how many instances of the control plane's services."""
+    """What works now: NATS, the journal, and how many instances of the control plane's services."""
 
     nats: bool = False
     routers: int = 0
@@ -26,12 +30,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     seconds by which they are ahead of nats-server's; they are not counted above."""
     redis: bool | None = None
     """Whether the Valkey that was started here answers; None where none was."""
+    journal: JournalHealth | None = None
+    """What a message that was stored in the journal just now has shown; None where NATS is away."""
     why: str = ""
 
     @property
     def good(self) -> bool:
-        """Whether everything that a mesh needs answers."""
-        return self.nats and self.routers > 0 and self.tenants > 0 and not self.clocks
+        """Whether everything that a mesh needs answers, and the journal takes commands."""
+        journal = self.journal is not None and self.journal.good
+        answers = self.nats and self.routers > 0 and self.tenants > 0
+        return answers and journal and not self.clocks
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +60,9 @@ def status(*, form: Output = "table", state: options.State = DEFAULT) -> int:
     """Show what runs here and whether it answers.
 
     The exit code is 1 when nothing runs, when NATS, the routers or the
-    tenants worker do not answer, or when the clock of a process is more
-    than 30 s off that of NATS: such a process takes no requests.
+    tenants worker do not answer, when the journal does not store a message,
+    when it is full, so that commands are refused, or when the clock of a
+    process is more than 30 s off that of NATS: it takes no requests.
     """
     folder = StateFolder(state)
     running = folder.running() if folder.in_use() else None
@@ -86,7 +95,7 @@ async def _health(folder: StateFolder, running: Running) -> Health:
         async with await Bus.connect(
             running.url, creds=creds, name="tenantry-status", patience=2.0
         ) as bus:
-            answers = await services.alive(bus)
+            answers, journal = await asyncio.gather(services.alive(bus), _journal(bus))
     except TenantryError as error:
         return Health(redis=redis, why=error.message)
     clocks = {
@@ -100,8 +109,28 @@ async def _health(folder: StateFolder, running: Running) -> Health:
         routers=counts["router"],
         tenants=counts["tenants"],
         clocks=clocks,
+        journal=journal,
         redis=redis,
     )
+
+
+async def _journal(bus: Bus) -> JournalHealth:
+    try:
+        return await health.probe(bus)
+    except TenantryError as error:
+        return JournalHealth(stores=False, why=error.message)
+
+
+def _stored(journal: JournalHealth | None) -> str:
+    """Whether the journal stores, and how much of it is used."""
+    if journal is None:
+        return "no"
+    if not journal.stores:
+        return f"no ({journal.why})"
+    if journal.limit <= 0:
+        return "yes"
+    used = f"{100 * journal.used / journal.limit:.0f} % full"
+    return f"yes ({used}: commands are refused)" if journal.full else f"yes ({used})"
 
 
 def _redis(found: Status) -> str:
@@ -117,21 +146,23 @@ def _print(found: Status) -> None:
     if not found.running:
         output.line(f"nothing runs in {found.state_folder}")
         return
-    health = found.health
+    seen = found.health
     output.line(
         f"{found.url}, {found.state}, supervisor {found.supervisor}, "
         f"up {output.duration(found.uptime)}"
     )
     output.line(
-        f"answers: NATS {output.text(health.nats)}, routers {health.routers}, "
-        f"tenants {health.tenants}, {_redis(found)}" + (f" ({health.why})" if health.why else "")
+        f"answers: NATS {output.text(seen.nats)}, routers {seen.routers}, "
+        f"tenants {seen.tenants}, {_redis(found)}, journal stores {_stored(seen.journal)}"
+        + (f" ({seen.why})" if seen.why else "")
     )
-    for name, ahead in health.clocks.items():
+    for name, ahead in seen.clocks.items():
         side = "ahead of" if ahead > 0 else "behind"
         output.line(
             f"{name}: its clock is {abs(ahead):g} s {side} that of NATS, so it takes no requests; "
             "set it, by NTP"
         )
+    output.line(f"logs: {Path(found.state_folder) / 'logs'}")
     now = time.time()
     rows = [
         (

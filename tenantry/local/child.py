@@ -94,6 +94,18 @@ class Child:
             self.kill()
             await asyncio.wait({self._task}, timeout=5.0)
 
+    def restart(self, why: str) -> None:
+        """Have it end (SIGTERM, then SIGKILL after its drain); what ends is started again."""
+        self._say(f"{self.spec.name} is restarted: {why}")
+        self._signal(signal.SIGTERM)
+        process = self._process
+
+        def insist() -> None:
+            if self._process is process:
+                self._kill_group()
+
+        asyncio.get_running_loop().call_later(self.spec.drain, insist)
+
     def kill(self) -> None:
         """SIGKILL to it and all that it has started."""
         self._stopping.set()

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
 
+from tenantry import tasks
 from tenantry.local import processes
 from tenantry.local.child import Child, Spec
 from tenantry.local.logfile import LogFile
 from tenantry.local.state import Running, StateFolder
 
 Echo = Callable[[str, str], None]
+Care = Callable[[Child], Coroutine[Any, Any, None]]
+"""Looks after a child until it is cancelled."""
 
 
 class Supervisor:
     """All processes of one state folder, whose lock the caller holds.
 
     `stages` start one after another, the children of one stage together. `say` gets what a person
-    should know, `echo` each line (name, line) that a child writes.
+    should know, `echo` each line (name, line) that a child writes, `care` the first child of all,
+    which is nats-server, once every child is ready.
     """
 
     def __init__(
@@ -32,11 +36,13 @@ class Supervisor:
         redis: str = "",
         say: Callable[[str], None],
         echo: Echo | None = None,
+        care: Care | None = None,
     ) -> None:
         self.url = url
         self._redis = redis
         self._folder = state
         self._say = say
+        self._care = care
         self._state: Literal["starting", "ready", "stopping"] = "starting"
         self._started = round(time.time(), 3)
         self._birth = processes.birth(os.getpid()) or ""
@@ -51,12 +57,16 @@ class Supervisor:
         Raises :class:`SetupError` when a child ends at its first start.
         """
         self._changed()
+        caring: asyncio.Task[None] | None = None
         try:
             if await self._start(stop):
                 self._become("ready")
                 ready()
+                if self._care is not None:
+                    caring = asyncio.create_task(self._care(self._stages[0][0]))
             await stop.wait()
         finally:
+            await tasks.end(caring)
             self._become("stopping")
             for stage in reversed(self._stages):
                 await asyncio.gather(*(child.stop() for child in stage))

@@ -145,6 +145,8 @@ _ROUTER = Template(
             *_last_of("keys"),
             *_gets("usage"),
             *_watches("volumes"),
+            # How full the journal is; who has all of the directory learns no tenant's name by it.
+            f"$JS.API.STREAM.INFO.{JOURNAL}",
             # By sequence, to renew what it has signed: that has no subject to hold it to.
             f"$JS.API.DIRECT.GET.{JOURNAL}",
         )

@@ -16,6 +16,7 @@ from tenantry_workers.router.admission import Admission, Contexts, Forward
 from tenantry_workers.router.directory import Directory, Known
 from tenantry_workers.router.limits import Limiter, LocalLimiter
 from tenantry_workers.router.quotas import Quotas
+from tenantry_workers.router.room import JournalRoom
 from tenantry_workers.router.volumes import Volumes
 
 MINTER = Minter("k1", b"\1" * 32)
@@ -45,8 +46,10 @@ def admission_of(directory: Directory, limiter: Limiter | None = None) -> Admiss
     """The router's rules over this directory; what its plans count in NATS is not asked for."""
     bus = Bus(["nats://127.0.0.1:1"])
     contexts, quotas, volumes = Contexts(MINTER), Quotas(bus), Volumes(bus)
-    limiter = limiter or LocalLimiter()
-    return Admission(directory, limiter, contexts, quotas, volumes, largest=lambda: bus.max_body)
+    room, limiter = JournalRoom(bus), limiter or LocalLimiter()
+    return Admission(
+        directory, limiter, contexts, quotas, volumes, room, largest=lambda: bus.max_body
+    )
 
 
 def admit(

@@ -35,6 +35,7 @@ from tenantry.wire.trace import Trace
 from tenantry_workers.router.directory import Directory, Known
 from tenantry_workers.router.limits import Decision, Limiter, LocalLimiter, Meter
 from tenantry_workers.router.quotas import Quotas, Standing, Verdict
+from tenantry_workers.router.room import JournalRoom
 from tenantry_workers.router.scopes import OWN, Limits, Scopes, meters_of
 from tenantry_workers.router.volumes import Volumes
 
@@ -158,6 +159,7 @@ class Admission:
         contexts: Contexts,
         quotas: Quotas,
         volumes: Volumes,
+        room: JournalRoom,
         *,
         largest: Callable[[], int],
     ) -> None:
@@ -167,6 +169,7 @@ class Admission:
         self._limiter = limiter
         self._quotas = quotas
         self._volumes = volumes
+        self._room = room
         self._scopes = Scopes()
         self._strangers = LocalLimiter()
         self._contexts = contexts
@@ -302,9 +305,10 @@ class Admission:
             inside[names.MSG_ID] = f"{tenant}.e.{msg_id}"
         if action.kind == "command":
             inside[names.TTL] = f"{plan.retention}s"
+            stored = stored_size(f"journal.00.{tenant}.{name}", inside, size)
+            self._room.take(stored)
             if plan.journal_bytes:
-                stored = f"journal.00.{tenant}.{name}"
-                self._volumes.take(tenant, plan, stored_size(stored, inside, size))
+                self._volumes.take(tenant, plan, stored)
             return Forward(f"tenant.{tenant}.{name}", inside, forged)
         limit = min(action.timeout, plan.timeout)
         if headers and (asked := names.find(headers, names.TIMEOUT)):

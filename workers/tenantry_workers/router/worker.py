@@ -36,6 +36,7 @@ from tenantry_workers.router.limits import Limiter, LocalLimiter
 from tenantry_workers.router.metrics import RouterMetrics
 from tenantry_workers.router.quotas import Quotas
 from tenantry_workers.router.renewal import Renewal
+from tenantry_workers.router.room import JournalRoom
 from tenantry_workers.router.routing import Routing
 from tenantry_workers.router.suspicion import Suspicion
 from tenantry_workers.router.volumes import Volumes
@@ -87,8 +88,11 @@ class RouterWorker:
             volumes = Volumes(bus)
             await volumes.start()
             stack.push_async_callback(volumes.stop)
+            room = JournalRoom(bus)
+            await room.start()
+            stack.push_async_callback(room.stop)
             admission = Admission(
-                directory, limiter, contexts, quotas, volumes, largest=lambda: bus.max_body
+                directory, limiter, contexts, quotas, volumes, room, largest=lambda: bus.max_body
             )
             audit = Audit(bus, "router", self.instance)
             await audit.start()

@@ -27,6 +27,7 @@ from tenantry.service.service import Service
 from tenantry_workers.tenants.connections import Connections
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.events import TenantEvents
+from tenantry_workers.tenants.health import JournalWatch
 from tenantry_workers.tenants.keys import KeyKeeper
 from tenantry_workers.tenants.letters import DeadLetterEvents
 from tenantry_workers.tenants.logins import RefusedLogins
@@ -101,7 +102,8 @@ class TenantsWorker:
             if self._options.server_log is not None:
                 watch.append(Violations(self._options.server_log, audit, tenants))
             follow = (events, letters, limits, quotas, due, volumes, connections)
-            for part in (plans, tenants, doors, *follow, audit, *watch):
+            health = JournalWatch(bus)
+            for part in (plans, tenants, doors, *follow, audit, *watch, health):
                 await part.start()
                 stack.push_async_callback(part.stop)
             _warn_of_large_bodies(bus, plans)
