@@ -15,7 +15,7 @@ import msgspec
 from cyclopts import App, Group, Parameter
 
 from tenantry.bus import Bus
-from tenantry.cli import confirm, connection, known, loop, moment, output, tables
+from tenantry.cli import confirm, connection, known, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.control import control
 from tenantry.cli.options import Output
@@ -105,7 +105,7 @@ def list_(
     if form == "json":
         output.json([_about(letter) for letter in found])
     else:
-        tables.whole(_COLUMNS, [_row(letter) for letter in found])
+        output.table(_COLUMNS, [_row(letter) for letter in found])
 
 
 @app.command(

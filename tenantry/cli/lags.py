@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tenantry import lag
-from tenantry.cli import loop, output, tables
+from tenantry.cli import loop, output
 from tenantry.cli.connection import Connection
 from tenantry.errors import NotFound
 from tenantry.lag import PartitionLag, ServiceLag, TenantLag
@@ -37,9 +37,9 @@ def show(at: Connection, name: str | None, form: output.Format, *, partitions: b
         output.json([msgspec.to_builtins(each) for each in found] if partitions else _short(found))
     elif partitions:
         rows = [_partition(each.service, part) for each in found for part in each.partitions]
-        tables.whole(_PARTITIONS, rows)
+        output.table(_PARTITIONS, rows)
     else:
-        tables.whole(_COLUMNS, [_row(each) for each in found])
+        output.table(_COLUMNS, [_row(each) for each in found])
 
 
 def lines(found: Sequence[TenantLag]) -> list[str]:

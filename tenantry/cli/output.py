@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,6 +15,12 @@ from tenantry import logs
 from tenantry.errors import BadMessage, Rejection, TenantryError
 
 _TRACE = "urn:trace:"
+
+_FRAME = 3
+"""What a drawn table adds to each column, characters."""
+
+_FOLDED = 24
+"""The least width of a column that is folded, characters."""
 
 Format = Literal["table", "json"]
 
@@ -63,13 +70,18 @@ def raw(body: bytes) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Rows under their columns; in a pipe plain text, one row a line, never cut."""
+    """Rows under their columns, of which nothing is ever cut; in a pipe one row a line.
+
+    A table that is wider than the terminal has its last column, which holds texts, folded; where
+    the others alone are too wide, it is plain lines, which the terminal wraps.
+    """
     texts = [[text(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(columns, texts)
-        return
     lines = [[column.upper() for column in columns], *texts]
     widths = [max(len(row[index]) for row in lines) for index in range(len(columns))]
+    room = shutil.get_terminal_size().columns - _FRAME * len(columns)
+    if sys.stdout.isatty() and sum(widths[:-1]) + min(widths[-1], _FOLDED) <= room:
+        _rich_table(columns, texts)
+        return
     for row in lines:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         line("  ".join(cells).rstrip())
@@ -81,7 +93,10 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns[:-1]:
+        drawn.add_column(column, no_wrap=True)
+    drawn.add_column(columns[-1], overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
     Console().print(drawn)

@@ -91,10 +91,17 @@ def test_on_a_terminal_an_answer_is_indented(shop: Cli) -> None:
 
 
 def test_on_a_terminal_a_table_is_drawn(shop: Cli) -> None:
-    code, out = on_terminal(shop, "plans")
+    code, out = on_terminal(shop, "tenants", "list")
     assert code == 0
     assert "─" in out
-    assert "premium" in out
+    assert "acme" in out
+
+
+def test_on_a_narrow_terminal_nothing_of_a_table_is_cut(shop: Cli) -> None:
+    shop.ok("tenants", "create", "acme-" + "x" * 58)
+    code, out = on_terminal(shop, "tenants", "list")
+    assert (code, "…" in out) == (0, False)
+    assert "acme-" + "x" * 58 in out.replace("\r\n", "")
 
 
 def test_on_a_terminal_delete_asks_and_takes_only_the_id(shop: Cli) -> None:
