@@ -22,6 +22,7 @@ from tenantry.cli import (
     messages,
     nats,
     plans,
+    process_logs,
     quota,
     recover,
     replay,
@@ -85,6 +86,14 @@ _command(
 _command(_MESH, mesh.down, "tenantry down", "tenantry down --state /tmp/a")
 _command(_MESH, demo.demo, "tenantry demo", "tenantry demo --seconds 60")
 _command(_MESH, status.status, "tenantry status", "tenantry status -o json")
+_command(
+    _MESH,
+    process_logs.logs,
+    "tenantry logs                            # of all processes",
+    "tenantry logs orders -f                  # of one service, and what comes",
+    "tenantry logs --trace 0af7651916cd43dd8448eb211c80319c",
+    "tenantry logs --tenant acme --last 50",
+)
 
 _commands(_TENANTS, tenants.app)
 _commands(_TENANTS, plans.app)
