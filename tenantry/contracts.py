@@ -187,7 +187,7 @@ _MESH = (
         "record",
         "Declaration",
         "services",
-        "routers, the CLI",
+        "routers, services, the CLI",
         "KV_catalogue",
     ),
     Row("$KV.keys.context.<key id>", "record", "VerifyKey", "tenants, operators", "all", "KV_keys"),

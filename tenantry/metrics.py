@@ -23,6 +23,7 @@ VERDICT = "tenantry.verdict"
 REASON = "tenantry.reason"
 SERVICE = "tenantry.service"
 OUTCOME = "tenantry.outcome"
+ACTION = "tenantry.action"
 LEASE = "tenantry.lease"
 
 _WAITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -98,6 +99,12 @@ SLOTS = Metric(
 REFUSED = Metric(
     "tenantry.service.refused", "counter", "{message}", "Requests that got no slot, by why"
 )
+UNKNOWN = Metric(
+    "tenantry.service.unknown_actions",
+    "counter",
+    "{message}",
+    "Commands and requests of handlers that were refused: no service has declared their action so",
+)
 DEAD = Metric("tenantry.dead_letters", "counter", "{message}", "Dead letters by reason")
 SECURITY = Metric(
     "tenantry.security.refusals",
@@ -142,7 +149,7 @@ CLOCK = Metric(
 
 ALL = (
     *(DECISIONS, REDIS_UP, LEASE_CALLS, LEASE_MESSAGES, TENANT_RATE),
-    *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, DEAD, LAG),
+    *(QUEUEING, PROCESSING, CONSUMED, RUNNING, SLOTS, REFUSED, UNKNOWN, DEAD, LAG),
     *(SECURITY, AUDIT_LOST, LOG_LOST, CLOCK, JOURNAL_STORES, JOURNAL_USED),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -37,6 +37,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str = ""
     input: dict[str, Any] = {}
     output: dict[str, Any] = {}
+    warning: str = ""
+    """Why it can do nothing: a follower of what nobody declares."""
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     platform: bool = False
     instances: tuple[str, ...] = ()
     actions: tuple[Action, ...] = ()
+    unknown: dict[str, int] = {}
+    """How often its handlers have named an action that no service declares so, by its name."""
 
 
 class _Endpoint(msgspec.Struct, frozen=True):
@@ -91,7 +95,9 @@ def services(
     """Show the services of the mesh: versions, running instances, actions and counts.
 
     A service that has run but of which no instance answers is shown with
-    none running. JSON, and a NAME, give the schemas in full.
+    none running. JSON, and a NAME, give the schemas in full. A WARNING tells
+    of an event that is followed and that no service declares, and of an action
+    that handlers named and that is not there: what they sent was refused.
 
     With --lag: the instances that may read the journal, the messages that no
     instance has read yet, those that one has in hand, the tenants that are
@@ -160,13 +166,19 @@ def merge(
     declared = {(each.service, each.version): each for each in known}
     live: dict[Key, list[Answer]] = defaultdict(list)
     counts: dict[Key, dict[str, list[_Endpoint]]] = defaultdict(lambda: defaultdict(list))
+    unknown: dict[Key, Counter[str]] = defaultdict(Counter)
+    events = _events(declared.values())
     for info in infos:
         live[info.name, info.version].append(info)
     for answer in figures:
+        unknown[answer.name, answer.version].update(_unknown(answer))
         for endpoint in answer.endpoints:
             counts[answer.name, answer.version][endpoint.name].append(endpoint)
     return [
-        _running(key, declared.get(key), live.get(key, []), counts[key])
+        msgspec.structs.replace(
+            _running(key, declared.get(key), live.get(key, []), counts[key], events),
+            unknown=dict(unknown[key]),
+        )
         for key in sorted(declared.keys() | live.keys(), key=_order)
     ]
 
@@ -181,12 +193,13 @@ def _running(
     declared: Declaration | None,
     live: list[Answer],
     counts: dict[str, list[_Endpoint]],
+    events: set[str],
 ) -> Running:
     if declared is None:
         actions = [_from_endpoint(each) for each in live[0].endpoints]
     else:
         actions = [_from_action(each) for each in declared.actions]
-        actions += [Action(name=f"on {each}", kind="follower") for each in declared.follows]
+        actions += [_from_followed(each, events) for each in declared.follows]
     return Running(
         service=key[0],
         version=key[1],
@@ -207,6 +220,31 @@ def _from_action(action: ActionInfo) -> Action:
         input=action.input,
         output=action.output,
     )
+
+
+def _from_followed(event: str, events: set[str]) -> Action:
+    # The control plane's own events are in no catalogue.
+    known = event in events or event.startswith("tenants.")
+    warning = "" if known else "no service declares this event"
+    return Action(name=f"on {event}", kind="follower", warning=warning)
+
+
+def _events(known: Iterable[Declaration]) -> set[str]:
+    """All events that are declared, as `<service>.<event>`."""
+    return {
+        f"{each.service}.{action.name}"
+        for each in known
+        for action in each.actions
+        if action.kind == "event"
+    }
+
+
+def _unknown(answer: Answer) -> dict[str, int]:
+    """What the handlers of an instance have named that is not there."""
+    try:
+        return msgspec.json.decode(answer.metadata.get("unknown", "{}"), type=dict[str, int])
+    except msgspec.MsgspecError:
+        return {}
 
 
 def _from_endpoint(endpoint: _Endpoint) -> Action:
@@ -231,7 +269,7 @@ def _counted(action: Action, counts: dict[str, list[_Endpoint]]) -> Action:
 def _rows(service: Running) -> list[tuple[Any, ...]]:
     head = (service.service, service.version, len(service.instances) or "none")
     actions = service.actions or (Action(name="", kind=""),)
-    return [
+    rows: list[tuple[Any, ...]] = [
         (
             *head,
             action.name,
@@ -239,15 +277,24 @@ def _rows(service: Running) -> list[tuple[Any, ...]]:
             action.public,
             "" if action.kind == "event" else action.handled,
             "" if action.kind == "event" else action.errors,
-            action.description,
+            f"WARNING: {action.warning}" if action.warning else action.description,
         )
         for action in actions
     ]
+    why = "WARNING: its handlers send or ask for this, and no service declares it so"
+    rows += [
+        (*head, name, "unknown", "", "", count, why) for name, count in service.unknown.items()
+    ]
+    return rows
 
 
 def _print_whole(service: Running) -> None:
     running = f"{len(service.instances)} running" if service.instances else "none running"
     output.line(f"{service.service} {service.version}, {running}: {service.description}")
+    for name, count in service.unknown.items():
+        output.line(
+            f"WARNING: {count} times its handlers named {name}, which no service declares so"
+        )
     for action in service.actions:
         open_to = "public" if action.public else "inside the mesh only"
         output.line(f"\n{action.kind} {action.name} ({open_to}): {action.description}")
@@ -256,6 +303,8 @@ def _print_whole(service: Running) -> None:
                 f"  handled {action.handled}, errors {action.errors}, "
                 f"average {action.average_ms:g} ms"
             )
+        if action.warning:
+            output.line(f"  WARNING: {action.warning}")
         if action.last_error:
             output.line(f"  last error: {action.last_error}")
         for side, schema in (("input", action.input), ("output", action.output)):

@@ -30,6 +30,7 @@ from tenantry.errors import (
     TooMuchEmitted,
     from_inside,
 )
+from tenantry.messages import Kind
 from tenantry.subjects import Address
 from tenantry.wire import codec, headers
 from tenantry.wire.trace import Trace
@@ -84,6 +85,10 @@ class Mesh(Protocol):
 
     def state(self, context: Context) -> State:
         """The state of the context's service for its tenant."""
+        ...
+
+    def check(self, name: str, kind: Kind) -> None:
+        """Raise DeclarationError unless `<service>.<action>` is known to be declared as `kind`."""
         ...
 
     def crossed(self, context: Context, other: Context) -> None:
@@ -276,12 +281,14 @@ class Context:
         With `after` (seconds from now) or `at` (seconds since the epoch, or a datetime with a time
         zone; what is past is due at once) it reaches its service when that time has come, at most
         366 days ahead; returns the schedule's id, for :meth:`cancel`. A replay sends it only with
-        `on_replay`. Raises :class:`~tenantry.errors.BadSubject`, ValueError or TypeError for a
-        time that can't be, and :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or
-        8 MiB.
+        `on_replay`. Raises :class:`~tenantry.errors.BadSubject`;
+        :class:`~tenantry.errors.DeclarationError` for what no service has declared as a command;
+        ValueError or TypeError for a time that can't be; and
+        :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or 8 MiB.
         """
         self._check()
         to = Address(self.tenant, *subjects.split_action(command))
+        self._mesh.check(command, "command")
         due = schedule.due_time(after, at, clock.now())
         if due is None:
             self._stage(self._message(to, body), on_replay)
@@ -320,8 +327,9 @@ class Context:
     ) -> T:
         """Ask another service of the mesh, within the deadline of this message.
 
-        Raises the :class:`~tenantry.errors.Rejection` that the other side answers with, and
-        :class:`~tenantry.errors.Hopeless` in a replay unless it is allowed by `on_replay`.
+        Raises the :class:`~tenantry.errors.Rejection` that the other side answers with,
+        :class:`~tenantry.errors.DeclarationError` for what no service has declared as a request,
+        and :class:`~tenantry.errors.Hopeless` in a replay unless it is allowed by `on_replay`.
         """
         self._check()
         if self.replaying and not on_replay:
@@ -331,6 +339,7 @@ class Context:
                 hint="ask only `if not ctx.replaying`, or with on_replay=True",
             )
         to = Address(self.tenant, *subjects.split_action(action))
+        self._mesh.check(action, "request")
         answer = await self._mesh.request(self, to, codec.encode(body), timeout)
         with from_inside():  # an answer that does not fit is not the asker's fault
             return codec.Decoder(type)(answer)

@@ -190,6 +190,8 @@ _SERVICE = Template(
             *_gets("keys"),
             *_last_of("keys"),
             *_gets("catalogue", f"{_OWN}.>"),
+            # What others declare: a handler sends and asks for nothing that is not there.
+            *_watches("catalogue"),
             *_gets("state", f"*.{_OWN}.>"),
             *_consumes("state", f"*.{_OWN}.>"),
             *_watches("cursors", f"{_OWN}.*"),

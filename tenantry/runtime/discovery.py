@@ -59,6 +59,8 @@ class Discovery:
         if verb == "info":
             body |= {"description": self._service.description, "endpoints": self._endpoints()}
         elif verb == "stats":
+            if self._stats.unknown:
+                body["metadata"]["unknown"] = codec.encode(self._stats.unknown).decode()
             started = dt.datetime.fromtimestamp(self._stats.started, dt.UTC)
             # With `Z`: RFC 3339 takes an offset too, but not every client does.
             stamp = started.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

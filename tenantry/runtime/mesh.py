@@ -10,7 +10,9 @@ from tenantry.context.context import Context
 from tenantry.context.staged import StagedState
 from tenantry.context.state import State
 from tenantry.errors import DeadlineExceeded, from_inside
+from tenantry.messages import Kind
 from tenantry.runtime.audit import Audit
+from tenantry.runtime.declared import Outgoing
 from tenantry.runtime.outbox import Renewer
 from tenantry.runtime.values import Values
 from tenantry.subjects import Address
@@ -23,11 +25,18 @@ class WorkerMesh:
     """Implements :class:`tenantry.context.context.Mesh` on a bus."""
 
     def __init__(self, bus: Bus, renewer: Renewer, audit: Audit) -> None:
+        self.outgoing: Outgoing | None = None
+        """Knows what may be sent and asked for; without it, every name is taken."""
         self._audit = audit
         self._bus = bus
         self._renewer = renewer
         self.values = Values(bus)
         """The service's state: what handlers read and what the runtime commits."""
+
+    def check(self, name: str, kind: Kind) -> None:
+        """Raise DeclarationError unless `<service>.<action>` is declared as `kind`."""
+        if self.outgoing is not None:
+            self.outgoing.check(name, kind)
 
     def state(self, context: Context) -> State:
         """The state of the context's service for its tenant."""

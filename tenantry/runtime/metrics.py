@@ -40,6 +40,7 @@ class ServiceMetrics:
             metrics.observe(metrics.LAG, lambda: [(self._lanes.lag(), self._own)]),
             metrics.observe(metrics.CONSUMED, self._consumed),
             metrics.observe(metrics.REFUSED, lambda: self._reasons(stats.refused)),
+            metrics.observe(metrics.UNKNOWN, self._unknown),
             metrics.observe(metrics.DEAD, lambda: self._reasons(self._lanes.dead())),
         ]
         self._process = metrics.histogram(metrics.PROCESSING)
@@ -74,6 +75,10 @@ class ServiceMetrics:
 
     def _reasons(self, counts: dict[str, int]) -> Iterable[tuple[float, Attributes]]:
         return [(count, {**self._own, metrics.REASON: why}) for why, count in list(counts.items())]
+
+    def _unknown(self) -> Iterable[tuple[float, Attributes]]:
+        for name, count in list(self._stats.unknown.items()):
+            yield count, {**self._own, metrics.ACTION: name}
 
     def _template(self, name: str) -> str:
         return self._templates.get(name, name)

@@ -25,6 +25,7 @@ from tenantry.runtime import registry
 from tenantry.runtime.attempts import StoredAttempts
 from tenantry.runtime.audit import Audit
 from tenantry.runtime.clock_check import ClockCheck
+from tenantry.runtime.declared import DeclaredActions, Outgoing
 from tenantry.runtime.discovery import Discovery
 from tenantry.runtime.keys import KeyTable
 from tenantry.runtime.members import Heartbeat, Members
@@ -89,8 +90,20 @@ class Worker:
                 await keys.wait()
                 stack.push_async_callback(keys.stop)
             suspects, check = Suspects(), ClockCheck(bus)
+            declared = DeclaredActions(bus, self.services)
+            if not all(service.platform for service in self.services):
+                await declared.start()
+                stack.push_async_callback(declared.stop)
             running = [
-                ServiceRun(bus, service, keys, self.instance, about=check.about, suspects=suspects)
+                ServiceRun(
+                    bus,
+                    service,
+                    keys,
+                    self.instance,
+                    about=check.about,
+                    suspects=suspects,
+                    declared=declared,
+                )
                 for service in self.services
             ]
             await stack.enter_async_context(Watchdog())
@@ -141,8 +154,10 @@ class ServiceRun:
         *,
         about: Callable[[], dict[str, str]] = dict,
         suspects: Suspects | None = None,
+        declared: DeclaredActions | None = None,
     ) -> None:
         renewer = Renewer(bus)
+        self._declared = declared
         self.service = service
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
         self._cursors = rows.cursors(bus, service.name)
@@ -156,6 +171,8 @@ class ServiceRun:
             self._audit,
             caught_up=keys.caught_up,
         )
+        if declared is not None:
+            self.runner.mesh.outgoing = Outgoing(service.name, declared, self.runner.stats.unknown)
         self.slots = Slots(service, self.runner.stats)
         self._requests = Requests(bus, self.runner, self.slots, self._cursors)
         self._bus = bus
@@ -187,6 +204,8 @@ class ServiceRun:
             await self._replays.start()
             versions = {alive.version for alive in living}
             await registry.register(self._bus, self.service.declaration(), versions)
+            if self._declared is not None:
+                self._declared.warn(self.service)
             for alive in living:
                 self._members.hear(alive)
         self._members.hear(self.alive)

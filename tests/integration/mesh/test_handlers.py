@@ -164,7 +164,7 @@ async def test_a_handler_sends_commands_to_other_services(acme: Program) -> None
         ("reject", "conflict"),
         ("raise", "handler_failed"),
         ("hang", "deadline_exceeded"),
-        ("missing", "unavailable"),
+        ("missing", "handler_failed"),
     ],
 )
 async def test_what_another_service_answers_reaches_the_asker(

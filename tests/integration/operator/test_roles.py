@@ -225,7 +225,13 @@ READS = {
 WATCHES = {
     "router": [("tenants", ">"), ("plans", ">"), ("catalogue", ">"), ("keys", ">")],
     "service": [
-        *[("keys", ">"), ("cursors", "orders.*"), ("replays", "orders.*"), ("leases", "orders.*")],
+        *[
+            ("keys", ">"),
+            ("catalogue", ">"),
+            ("cursors", "orders.*"),
+            ("replays", "orders.*"),
+            ("leases", "orders.*"),
+        ],
     ],
 }
 READS_NOT = {"router": ["state"], "service": ["tenants", "plans"]}

@@ -49,6 +49,30 @@ def test_followed_events_have_counts_too() -> None:
     ]
 
 
+def event(service: str, name: str) -> Declaration:
+    action = ActionInfo(name=name, kind="event")
+    return Declaration(service=service, version="1.0.0", actions=(action,))
+
+
+def test_a_followed_event_that_nobody_declares_is_warned_of() -> None:
+    alone = services.merge([declared("1.0.0")], [], [])[0]
+    assert alone.actions[1].warning
+    both = services.merge([event("billing", "paid"), declared("1.0.0")], [], [])[1]
+    assert not both.actions[1].warning
+
+
+def test_what_handlers_named_in_vain_is_added_up() -> None:
+    told = [answer("1.0.0", name) for name in ("a", "b", "c")]
+    for each, unknown in zip(told, ('{"x.y": 1}', '{"x.y": 2, "x.z": 1}', "?"), strict=True):
+        each.metadata["unknown"] = unknown
+    found = services.merge([declared("1.0.0")], told, told)[0]
+    assert found.unknown == {"x.y": 3, "x.z": 1}
+    assert [row[3:7] for row in services._rows(found)][2:] == [
+        ("x.y", "unknown", "", ""),
+        ("x.z", "unknown", "", ""),
+    ]
+
+
 def test_a_service_that_is_not_ours_is_shown_as_it_answers() -> None:
     odd = answer("v2", "a", {"name": "echo", "subject": "echo"})
     found = services.merge([], [odd], [])[0]

@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parents[3] / "infra" / "prometheus"
 RULES = FOLDER / "tenantry-rules.yml"
 ATTRIBUTES = {
     *(metrics.VERDICT, metrics.REASON, metrics.SERVICE, metrics.OUTCOME, metrics.LEASE),
+    metrics.ACTION,
     *("messaging.destination.template", "error.type", "instance", "le"),
 }
 
