@@ -30,7 +30,8 @@ class Connection:
         str | None,
         Parameter(
             env_var="TENANTRY_URL",
-            help=f"where NATS is; by default where `tenantry up` runs, else {DEFAULT_URL}",
+            help="where NATS is; by default where `tenantry up` runs the mesh of the state "
+            f"folder, and without one {DEFAULT_URL}",
         ),
     ] = None
     creds: Annotated[
@@ -51,11 +52,21 @@ class Connection:
         return StateFolder(self.state)
 
     def server(self) -> str:
-        """Where NATS is."""
+        """Where NATS is.
+
+        Raises :class:`ConnectionFailed` where the state folder is to tell, and its mesh is down:
+        what listens on the default port then may be another mesh.
+        """
         if self.url:
             return self.url
         running = self.folder.running()
-        return running.url if running else DEFAULT_URL
+        if running is not None:
+            return running.url
+        if self.home is None and (self.folder.exists or self.state != state_folder.DEFAULT):
+            raise ConnectionFailed(
+                f"the mesh of {self.folder.path} is not running", hint=self._how_to_start()
+            )
+        return DEFAULT_URL
 
     def redis(self) -> str | None:
         """The Valkey that `tenantry up` has started for this mesh, if it runs."""
@@ -118,9 +129,11 @@ class Connection:
         """The same error with the hint that fits this machine."""
         if self.url or self.folder.in_use():
             return error
-        return ConnectionFailed(
-            error.message, hint="`tenantry up -d` starts a mesh here; --url names another"
-        )
+        return ConnectionFailed(error.message, hint=self._how_to_start())
+
+    def _how_to_start(self) -> str:
+        option = "" if self.state == state_folder.DEFAULT else f" --state {self.state}"
+        return f"`tenantry up -d{option}` starts a mesh here; --url names another"
 
     async def connect(self, role: str) -> Bus:
         """A connection in a role of the mesh."""

@@ -7,6 +7,7 @@ import pytest
 
 from tenantry.cli.app import app
 from tenantry.cli.connection import DEFAULT_URL, Connection
+from tenantry.errors import ConnectionFailed
 from tenantry.local.state import Running, StateFolder
 
 
@@ -35,6 +36,26 @@ def parsed(*options: str) -> Connection:
 
 def test_without_anything_it_is_the_default(here: Path) -> None:
     assert parsed().server() == DEFAULT_URL
+
+
+@pytest.mark.parametrize("state", [".tenantry", "elsewhere"])
+def test_a_mesh_that_is_down_is_not_looked_for_elsewhere(here: Path, state: str) -> None:
+    StateFolder.open(here / state)
+    with pytest.raises(ConnectionFailed, match="not running"):
+        parsed("--state", state).server()
+
+
+def test_a_state_folder_that_is_named_has_to_be_there(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANTRY_STATE", str(here / "nowhere"))
+    with pytest.raises(ConnectionFailed, match="nowhere is not running"):
+        parsed().server()
+
+
+def test_another_operator_s_directory_has_nothing_to_do_with_the_state_folder(here: Path) -> None:
+    StateFolder.open(here / ".tenantry")
+    assert parsed("--home", "/etc/tenantry").server() == DEFAULT_URL
 
 
 def test_the_state_folder_goes_before_the_default(running: Path) -> None:

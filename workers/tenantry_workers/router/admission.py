@@ -268,7 +268,8 @@ class Admission:
         action = self._directory.actions.get(name)
         if action is None or not action.public or action.kind == "event":
             raise UnknownAction(
-                f"no action {name[:200]!r}", hint="see `tenantry services` for what there is"
+                f"no action {name[:200]!r}",
+                hint="check the name; who runs the service says which actions are public",
             )
         if action.kind == "request" and not action.live:
             raise Unavailable(f"nothing serves {name} now", retry_after=1.0)
