@@ -94,6 +94,11 @@ class Worker:
             if not all(service.platform for service in self.services):
                 await declared.start()
                 stack.push_async_callback(declared.stop)
+            handlers = [
+                handler
+                for service in self.services
+                for handler in (*service.handlers.values(), *service.followers.values())
+            ]
             running = [
                 ServiceRun(
                     bus,
@@ -106,7 +111,7 @@ class Worker:
                 )
                 for service in self.services
             ]
-            await stack.enter_async_context(Watchdog())
+            await stack.enter_async_context(Watchdog(handlers))
             for run in running:
                 run.runner.resources = await stack.enter_async_context(run.service.living())
             for run in running:

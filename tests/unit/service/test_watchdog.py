@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tenantry import Context, Service
 from tenantry.runtime import watchdog
-from tenantry.runtime.watchdog import BLOCKED, Watchdog
+from tenantry.runtime.watchdog import BLOCKED, HOGGED, Watchdog
 from tests.unit.bus.station import until
 
 
@@ -39,9 +40,9 @@ def logged(clock: Clock) -> Iterator[list[Any]]:
         yield logs
 
 
-def block(clock: Clock, logged: list[Any]) -> None:
+def block(clock: Clock, logged: list[Any], seconds: float = 2 * BLOCKED) -> None:
     """Block the loop until the watchdog has said so, at most for 10 s."""
-    clock.now += 2 * BLOCKED
+    clock.now += seconds
     for _ in range(1000):
         if logged:
             return
@@ -70,6 +71,48 @@ async def test_it_is_told_once_each_time(clock: Clock, logged: list[Any]) -> Non
             events = [each["event"] for each in logged]
             assert events == ["event loop blocked", "event loop goes on"]
             assert logged[1]["after"] == 4 * BLOCKED
+
+
+def service_of(clock: Clock, logged: list[Any]) -> Service:
+    service = Service("shop")
+
+    @service.command("slow")
+    async def slow(_ctx: Context) -> None:
+        await deeper()
+
+    async def deeper() -> None:
+        block(clock, logged, 2 * HOGGED)
+
+    return service
+
+
+async def test_a_handler_that_blocks_the_loop_is_named_with_its_line(
+    clock: Clock, logged: list[Any]
+) -> None:
+    handlers = service_of(clock, logged).handlers.values()
+    async with Watchdog(handlers):
+        for handler in handlers:
+            await handler.function(None)
+    assert logged[0]["action"] == "shop.slow"
+    first, *_, last = logged[0]["at"].split(" > ")
+    assert (first.rsplit()[-1], last.rsplit()[-1]) == ("slow", "block")
+
+
+async def test_a_handler_that_blocks_again_and_again_is_named_once(
+    clock: Clock, logged: list[Any]
+) -> None:
+    service = Service("shop")
+
+    @service.command("slow")
+    async def slow(_ctx: Context) -> None:
+        clock.now += 2 * HOGGED
+        time.sleep(0.2)  # many looks
+
+    async with Watchdog(service.handlers.values()) as it:
+        for _ in range(3):
+            await service.handlers["slow"].function(None)
+            await until(lambda: it._ticked == clock.now)
+    assert [each["event"] for each in logged] == ["event loop blocked", "event loop goes on"]
 
 
 async def test_a_loop_that_turns_is_not_told(clock: Clock, logged: list[Any]) -> None:
