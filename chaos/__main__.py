@@ -29,7 +29,7 @@ from chaos.faults import KINDS, NONE
 from chaos.report import Report
 from chaos.run import Options
 from chaos.world import Size
-from tenantry.cli import output
+from tenantry.cli import streams
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         errors.print(f"chaos broke down; repeat it:  {options.command()}", soft_wrap=True)
         return 1
-    output.keep_whole()
+    streams.prepare()
     if given.output == "json":
         print(report.as_json())
     else:

@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO, cast
 
 import structlog
 
 from tenantry import logs
-from tenantry.cli import output
+from tenantry.cli import output, streams, system
 from tenantry.errors import TenantryError
 from tenantry.local import notify
 
@@ -19,24 +20,31 @@ USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+log = structlog.get_logger("tenantry.cli")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0, 1 when it failed, 2 when it was called wrongly.
 
-    An expected error is one line on stderr, and one to the supervisor that may have started us.
+    An expected error, one of the operating system's too, is one line on stderr, and one to the
+    supervisor that may have started us.
     """
+    streams.prepare()
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    finally:
+        streams.settle()
+
+
+def _run(arguments: list[str]) -> int:
     from cyclopts import CycloptsError
 
     from tenantry.cli.app import app
 
     _quiet()
-    output.keep_whole()
     try:
         result = app(
-            sys.argv[1:] if arguments is None else list(arguments),
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
         sys.stdout.flush()
     except CycloptsError as error:
@@ -47,9 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has left: say no more, also not when Python flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return BROKEN_PIPE  # whoever read us has left: say no more
+    except OSError as error:
+        log.debug("the operating system refuses", exc_info=True)
+        return _fail(output.error_line(system.explain(error)), FAILED)
     return result if isinstance(result, int) else 0
 
 
@@ -59,7 +68,10 @@ def _quiet() -> None:
     if "TENANTRY_LOG_LEVEL" in os.environ:
         logs.configure()
     else:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+            logger_factory=structlog.WriteLoggerFactory(cast("TextIO", logs.stderr())),
+        )
 
 
 def _fail(line: str, code: int) -> int:

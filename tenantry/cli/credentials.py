@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -79,9 +79,8 @@ def issue(
     part = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
     default = Path(f"{tenant}-{part}.creds" if part else f"{tenant}.creds")
     file = creds_file or default
-    with keyfile.reserve(file) as write:
-        holder, creds = loop.run(_issue(at, tenant, name, until))
-        write(creds)
+    with keyfile.reserve(file) as fill:
+        holder, creds = loop.run(_issue(at, tenant, name, until, fill))
     key = creds_files.public_key_of(creds)
     if form == "json":
         made = next(each for each in holder.credentials if each.public_key == key)
@@ -174,10 +173,12 @@ def note_outdated(tenant: Tenant, plans: Mapping[str, Plan]) -> None:
 
 
 async def _issue(
-    at: Connection, tenant: str, name: str, expires: float | None
+    at: Connection, tenant: str, name: str, expires: float | None, fill: Callable[[str], None]
 ) -> tuple[Tenant, str]:
     async with control(at) as mesh:
-        return await mesh.issue(tenant, name=name, expires=expires)
+        holder, creds = await mesh.issue(tenant, name=name, expires=expires)
+        await keyfile.keep(mesh, tenant, creds, fill)
+        return holder, creds
 
 
 def _state(credential: Credential) -> str:

@@ -1,4 +1,4 @@
-"""A new credentials file: reserved before anything is asked for, written when it is granted."""
+"""A new credentials file: made before anything is asked for, filled when it is granted."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tenantry.control import Control
 from tenantry.errors import SetupError
+from tenantry.messages import RevokeCredentials, TenantAnswer
+from tenantry.operator import creds as creds_files
+
+_ROOM = 8192
+"""More than any credentials file takes, bytes."""
 
 
 @contextmanager
 def reserve(path: Path) -> Iterator[Callable[[str], None]]:
-    """Make the file, empty and for its owner alone; yields what writes it.
+    """Make the file, for its owner alone, with room on the disk; yields what fills it.
 
-    It goes again if it is not written, so nothing is asked of the control plane that could not
+    It goes again if it is not filled, so nothing is asked of the control plane that could not
     be kept. Raises :class:`SetupError` where the file exists or can't be made.
     """
+    filled = False
+
+    def fill(text: str) -> None:
+        nonlocal filled
+        _overwrite(path, text.encode())
+        filled = True
+
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
@@ -24,15 +37,40 @@ def reserve(path: Path) -> Iterator[Callable[[str], None]]:
             f"{path} exists already", hint="move it away, or name another with --creds-file"
         ) from None
     except OSError as error:
+        raise _not_written(path, error) from None
+    try:
+        try:
+            _overwrite(path, b"\n" * _ROOM)
+        except OSError as error:
+            raise _not_written(path, error) from None
+        yield fill
+    finally:
+        if not filled:
+            path.unlink(missing_ok=True)
+
+
+async def keep(mesh: Control, tenant: str, text: str, fill: Callable[[str], None]) -> None:
+    """Fill the file with what was granted; where that fails, have it revoked again."""
+    try:
+        fill(text)
+    except OSError as error:
+        body = RevokeCredentials(id=tenant, public_key=creds_files.public_key_of(text))
+        await mesh.call("revoke_credentials", body, TenantAnswer)
         raise SetupError(
-            f"{path} can't be written: {error.strerror}", hint="name another with --creds-file"
+            f"the credentials of {tenant} can't be written: {error.strerror}; they are revoked",
+            hint=f"`tenantry tenants credentials issue {tenant}` issues others",
         ) from None
 
-    def write(text: str) -> None:
-        path.write_text(text, encoding="utf-8")
 
-    try:
-        yield write
-    finally:
-        if path.stat().st_size == 0:
-            path.unlink()
+def _overwrite(path: Path, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _not_written(path: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"{path} can't be written: {error.strerror}", hint="name another with --creds-file"
+    )

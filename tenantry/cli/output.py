@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,22 +22,6 @@ _FOLDED = 24
 """The least width of a column that is folded, characters."""
 
 Format = Literal["table", "json"]
-
-
-def keep_whole() -> None:
-    """Have all that is printed arrive, also with PYTHONUNBUFFERED.
-
-    Then stdout is a raw file, and Python drops what a short write leaves over. A write that waits
-    for a full pipe is cut short where uvloop has closed its loop before: Linux takes down the
-    loop's io_uring later, and interrupts (seen with uvloop 0.23).
-    """
-    if isinstance(raw := getattr(sys.stdout, "buffer", None), io.RawIOBase):
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(raw),
-            encoding=sys.stdout.encoding,
-            errors=sys.stdout.errors,
-            line_buffering=True,
-        )
 
 
 def line(text: str) -> None:

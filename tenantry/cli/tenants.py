@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -62,9 +63,8 @@ def create(
     """
     subjects.check_tenant(tenant)
     file = creds_file or Path(f"{tenant}.creds")
-    with keyfile.reserve(file) as write:
-        made, creds = loop.run(_create(at, tenant, plan))
-        write(creds)
+    with keyfile.reserve(file) as fill:
+        made = loop.run(_create(at, tenant, plan, fill))
     _print(made, form, f"created {tenant} on the plan {made.plan}", f"credentials: {file}")
 
 
@@ -194,9 +194,11 @@ async def _show(at: Connection, tenant: str) -> tuple[Tenant, list[TenantLag]]:
         return found, await lag_of.tenant(mesh.bus, tenant)
 
 
-async def _create(at: Connection, tenant: str, plan: str) -> tuple[Tenant, str]:
+async def _create(at: Connection, tenant: str, plan: str, fill: Callable[[str], None]) -> Tenant:
     async with control(at) as mesh:
-        return await mesh.create(tenant, plan=plan)
+        made, creds = await mesh.create(tenant, plan=plan)
+        await keyfile.keep(mesh, tenant, creds, fill)
+        return made
 
 
 def _print(tenant: Tenant, form: output.Format, *lines: str) -> None:

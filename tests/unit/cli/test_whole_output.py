@@ -16,8 +16,8 @@ import pytest
 SIZE = 200_000
 PROGRAM = f"""
 import asyncio
-from tenantry.cli import loop, output
-output.keep_whole()
+from tenantry.cli import loop, output, streams
+streams.prepare()
 loop.run(asyncio.sleep(0))
 output.line("x" * {SIZE})
 """
