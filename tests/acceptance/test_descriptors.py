@@ -94,7 +94,7 @@ print(json.dumps(results))
 """
 
 ARGUMENTS: dict[str, str] = {
-    "up": "--port 1 --state other",
+    "up": "--port 0",  # in use
     "down": "--state other",
     "demo": "--seconds 0",
     "tenants create": "made-{n} --creds-file made-{n}.creds",

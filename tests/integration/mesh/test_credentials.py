@@ -82,6 +82,16 @@ async def test_further_credentials_work_like_the_first(mesh: Mesh, acme: Program
     await plain.close()
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "windows"])
+async def test_a_credentials_file_may_have_any_line_ends(
+    mesh: Mesh, acme: Program, end: str
+) -> None:
+    creds = await issue(mesh, acme.id)
+    creds.write_bytes(creds.read_text().replace("\n", end).encode())
+    async with await mesh.client(creds) as client:
+        assert (await client.request("notes.echo", {"text": "x"}))["text"] == "x"
+
+
 async def test_credentials_are_in_the_record_under_their_name(mesh: Mesh, acme: Program) -> None:
     creds = await issue(mesh, acme.id, name="backup")
     credentials = (await mesh.control("show", id=acme.id))["credentials"]
