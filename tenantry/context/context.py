@@ -24,6 +24,7 @@ from tenantry.context.fence import Fence, free
 from tenantry.context.schedule import Moment
 from tenantry.context.state import State, Write
 from tenantry.errors import (
+    BadSubject,
     DeclarationError,
     Hopeless,
     TenantryError,
@@ -287,7 +288,7 @@ class Context:
         :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or 8 MiB.
         """
         self._check()
-        to = Address(self.tenant, *subjects.split_action(command))
+        to = self._to(command)
         self._mesh.check(command, "command")
         due = schedule.due_time(after, at, clock.now())
         if due is None:
@@ -338,7 +339,7 @@ class Context:
                 f"{self.service}.{self.action} asks {action} in a replay",
                 hint="ask only `if not ctx.replaying`, or with on_replay=True",
             )
-        to = Address(self.tenant, *subjects.split_action(action))
+        to = self._to(action)
         self._mesh.check(action, "request")
         answer = await self._mesh.request(self, to, codec.encode(body), timeout)
         with from_inside():  # an answer that does not fit is not the asker's fault
@@ -391,6 +392,14 @@ class Context:
             )
         self._bytes = size
         self._staged.append(staged)
+
+    def _to(self, name: str) -> Address:
+        """This tenant's action `<service>.<action>`; a wrong name is not the asker's fault."""
+        try:
+            return Address(self.tenant, *subjects.split_action(name))
+        except BadSubject as error:
+            error.inside = True
+            raise
 
     def _message(self, to: Address, body: Any) -> Staged:
         return Staged(subjects.journal(to), codec.encode(body), self._id(self._count))

@@ -27,6 +27,7 @@ from tenantry.errors import (
     RateLimited,
     Rejection,
     TooDeep,
+    TooLarge,
     Unavailable,
 )
 from tenantry.runtime.audit import Audit, Details
@@ -169,7 +170,10 @@ class Runner:
         finally:
             staged = context.close() if context is not None else ()
         if context is not None and (staged or context.uses_state):
-            await self.commit.run(context, staged)
+            try:
+                await self.commit.run(context, staged)
+            except TooLarge as large:  # the handler's doing: its asker has sent nothing too large
+                raise self.failed(handler, trace_id, large) from None
             if staged:
                 self.stats.tenants.sent(context.tenant, len(staged))
         return answer

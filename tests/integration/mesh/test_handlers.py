@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tenantry import Context, Service, current, errors
 from tenantry.bus import Bus
@@ -59,6 +60,24 @@ async def emit_wrong(ctx: Context) -> None:
 async def finish(ctx: Context, note: Note) -> None:
     """Emit the service's own event."""
     ctx.emit(done, note)
+
+
+@odd.request("misuse", public=True)
+async def misuse(ctx: Context, note: Note) -> None:
+    """Leave, ask or keep what can't be."""
+    match note.text:
+        case "emit_large":
+            ctx.emit(done, Note("x" * 1_100_000))
+        case "send_large":
+            ctx.send("notes.remember", Note("x" * 1_100_000))
+        case "ask_large":
+            await ctx.request("notes.echo", Note("x" * 1_100_000), type=Note)
+        case "keep_large":
+            await ctx.state.put("large", "x" * 1_100_000)
+        case "send_wrong":
+            ctx.send("No.Such Name", note)
+        case "ask_wrong":
+            await ctx.request("No.Such Name", note, type=Note)
 
 
 @odd.request("send", public=True)
@@ -151,6 +170,28 @@ async def test_an_event_of_another_service_cannot_be_emitted(acme: Program, cont
 async def test_an_event_of_the_wrong_type_cannot_be_emitted(acme: Program, control: Bus) -> None:
     assert (await acme.ask("odd.emit_wrong")).code == "handler_failed"
     assert await journal(control, acme.id, "odd.done") == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "emit_large",
+        "send_large",
+        "ask_large",
+        "keep_large",
+        "send_wrong",
+        "ask_wrong",
+    ],
+)
+async def test_what_a_handler_does_wrong_is_not_its_askers_fault(acme: Program, how: str) -> None:
+    with capture_logs() as logs:
+        answer = await acme.ask("odd.misuse", {"text": how})
+    assert (answer.code, answer.json["status"]) == ("handler_failed", 500)
+    assert "1,100,000" not in answer.data.decode()
+    assert f"tenant.{acme.id}" not in answer.data.decode()
+    failed = [each for each in logs if each["event"] == "handler failed"]
+    kind = "TooLarge" if how.endswith("large") else "BadSubject"
+    assert [type(each["exc_info"]).__name__ for each in failed] == [kind]
 
 
 async def test_a_handler_sends_commands_to_other_services(acme: Program) -> None:
