@@ -249,7 +249,8 @@ class Context:
 
         Its id derives from the message's own, so a redelivery emits the same id and the journal
         drops the copy. A replay publishes it only with `on_replay`: the journal has it already.
-        Raises :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or 8 MiB.
+        Raises :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or 8 MiB, and
+        ValueError for NaN and infinity in the body.
         """
         self._check()
         if event.service != self.service:

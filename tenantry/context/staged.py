@@ -12,6 +12,7 @@ from tenantry.bus.kv import Record
 from tenantry.context.fence import Fence
 from tenantry.context.latest import Latest, Seen
 from tenantry.context.state import State, Write, conflict
+from tenantry.wire import codec
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class StagedState(State):
     async def put(self, name: str, value: Any) -> int:
         """Stage a write, whatever is there."""
         self._check()
-        return self._stage(self._key(name), msgspec.json.encode(value))
+        return self._stage(self._key(name), codec.encode(value))
 
     async def create(self, name: str, value: Any) -> int:
         """Stage a write of a name that must not exist; raises :class:`Conflict`."""
@@ -68,11 +69,11 @@ class StagedState(State):
             exists = staged.body is not None
         if exists:
             raise conflict(f"{name} exists already")
-        return self._stage(key, msgspec.json.encode(value))
+        return self._stage(key, codec.encode(value))
 
     async def update(self, name: str, value: Any, revision: int) -> int:
         """Stage a write over exactly `revision`; raises :class:`Conflict`."""
-        key, body = self._key(name), msgspec.json.encode(value)
+        key, body = self._key(name), codec.encode(value)
         staged = self._staged.get(key)
         if staged is None:
             await self._reach(name, revision)

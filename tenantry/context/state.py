@@ -22,7 +22,7 @@ from tenantry.context import latest
 from tenantry.context.fence import Fence, free
 from tenantry.context.latest import Latest, Seen
 from tenantry.errors import BadMessage, Conflict, Repeated, Superseded, Unavailable, from_inside
-from tenantry.wire import headers
+from tenantry.wire import codec, headers
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class State:
         Returns the new revision. For a stored message that is the revision that it will replace,
         or 0 where the message has not read the name: good for :meth:`update` in the same message.
         """
-        key, body = self._key(name), msgspec.json.encode(value)
+        key, body = self._key(name), codec.encode(value)
         for _ in range(_TRIES):
             if key not in self._seen:
                 await self._read(key)
@@ -108,7 +108,7 @@ class State:
         record = await self._read(key)
         if record is not None and not record.deleted:
             raise conflict(f"{name} exists already")
-        return await self._write(key, msgspec.json.encode(value))
+        return await self._write(key, codec.encode(value))
 
     async def update(self, name: str, value: Any, revision: int) -> int:
         """Write over exactly `revision`; raises :class:`~tenantry.errors.Conflict`.
@@ -117,7 +117,7 @@ class State:
         """
         key = self._key(name)
         await self._reach(name, revision)
-        return await self._write(key, msgspec.json.encode(value))
+        return await self._write(key, codec.encode(value))
 
     async def delete(self, name: str) -> None:
         """Delete; a name that does not exist is no error."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -19,12 +22,48 @@ _PATH = re.compile(r"(.*) - at `(\$[^`]*)`", re.DOTALL)
 _QUOTED = 200
 """How much of what the sender wrote an error repeats, characters."""
 
+_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
+"""NaN or an infinity in MessagePack; other values may look like it, but none fails to."""
+
 _encoder = msgspec.json.Encoder()
+_packer = msgspec.msgpack.Encoder()
 
 
 def encode(value: Any) -> bytes:
-    """Encode a message as JSON."""
-    return _encoder.encode(value)
+    """Encode a message as JSON.
+
+    Raises ValueError for NaN and infinity: JSON has none, and the `null` that msgspec writes in
+    their place is refused by whoever reads it.
+    """
+    body = _encoder.encode(value)
+    if b"null" in body and _may_be_not_finite(value) and (path := _not_finite(value, "$")):
+        raise ValueError(f"{path} is NaN or infinite, which JSON can't carry: send None instead")
+    return body
+
+
+def _may_be_not_finite(value: Any) -> bool:
+    """Tell it for the price of encoding: to walk through a large value takes ten times as long."""
+    try:
+        return _NOT_FINITE.search(_packer.encode(value)) is not None
+    except (TypeError, ValueError, OverflowError):
+        return True
+
+
+def _not_finite(value: Any, path: str) -> str:
+    """The path of the first float that is not finite; empty where there is none."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else path
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{path}.{key}", part) for key, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = ((f"{path}[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, msgspec.Struct):
+        parts = ((f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif dataclasses.is_dataclass(value):
+        names = (each.name for each in dataclasses.fields(value))
+        parts = ((f"{path}.{name}", getattr(value, name)) for name in names)
+    return next(filter(None, (_not_finite(part, where) for where, part in parts)), "")
 
 
 class Decoder(Generic[T]):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tenantry.errors import BY_CODE, HandlerFailed, Rejection
+from tenantry.wire import codec
 from tenantry.wire import headers as names
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,7 +68,7 @@ def _extend(problem: dict[str, Any], extensions: Mapping[str, Any], left: int) -
         if member in problem:
             continue
         try:
-            body = msgspec.json.encode(value)
+            body = codec.encode(value)
             size = len(msgspec.json.encode(member)) + len(body) + len(":,")
         except (TypeError, ValueError, RecursionError):
             continue

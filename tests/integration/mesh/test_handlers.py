@@ -74,6 +74,14 @@ async def misuse(ctx: Context, note: Note) -> None:
             await ctx.request("notes.echo", Note("x" * 1_100_000), type=Note)
         case "keep_large":
             await ctx.state.put("large", "x" * 1_100_000)
+        case "emit_nan":
+            ctx.emit(done, Note("x", float("nan")))  # type: ignore[arg-type]
+        case "send_nan":
+            ctx.send("notes.remember", {"text": float("inf")})
+        case "ask_nan":
+            await ctx.request("notes.echo", [float("nan")], type=Note)
+        case "keep_nan":
+            await ctx.state.put("nan", {"x": [1.0, float("-inf")]})
         case "send_wrong":
             ctx.send("No.Such Name", note)
         case "ask_wrong":
@@ -179,6 +187,10 @@ async def test_an_event_of_the_wrong_type_cannot_be_emitted(acme: Program, contr
         "send_large",
         "ask_large",
         "keep_large",
+        "emit_nan",
+        "send_nan",
+        "ask_nan",
+        "keep_nan",
         "send_wrong",
         "ask_wrong",
     ],
@@ -190,7 +202,8 @@ async def test_what_a_handler_does_wrong_is_not_its_askers_fault(acme: Program, 
     assert "1,100,000" not in answer.data.decode()
     assert f"tenant.{acme.id}" not in answer.data.decode()
     failed = [each for each in logs if each["event"] == "handler failed"]
-    kind = "TooLarge" if how.endswith("large") else "BadSubject"
+    kinds = {"large": "TooLarge", "nan": "ValueError", "wrong": "BadSubject"}
+    kind = kinds[how.partition("_")[2]]
     assert [type(each["exc_info"]).__name__ for each in failed] == [kind]
 
 

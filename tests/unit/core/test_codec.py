@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import dataclasses
+import re
 import typing
 from collections.abc import Sequence
 from enum import Enum
@@ -184,3 +186,45 @@ def test_values_of_a_type_are_told_from_others(kind: Any, good: Any, bad: Any) -
 @pytest.mark.parametrize("value", [None, "a", {"name": "x"}])
 def test_a_type_without_classes_takes_all(kind: Any, value: Any) -> None:
     assert isinstance(value, codec.classes(kind))
+
+
+@dataclasses.dataclass
+class Point:
+    x: float | None = None
+
+
+class Priced(Struct):
+    price: Any = None
+    note: str | None = None
+
+
+@pytest.mark.parametrize("number", [float("nan"), -float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda number: number, "$"),
+        (lambda number: [None, number], "$[1]"),
+        (lambda number: {"a": {"b": (1.0, number)}}, "$.a.b[1]"),
+        (lambda number: Priced([Point(1.0), Point(number)]), "$.price[1].x"),
+        (lambda number: {"big": 2**70, "x": number}, "$.x"),
+    ],
+)
+def test_what_json_has_no_number_for_is_refused(number: float, make: Any, path: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(path)} is NaN or infinite"):
+        codec.encode(make(number))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        Priced(1.5),
+        Priced([1.5, None, Point(), {"x": None}], "null"),
+        Priced(msgspec.Raw(b"null")),
+        Priced(b"\xcb\x7f\xf8\0\0"),
+        [None, 2**70],
+        1.7976931348623157e308,
+    ],
+)
+def test_what_is_null_and_finite_is_encoded(value: Any) -> None:
+    assert codec.encode(value) == msgspec.json.encode(value)

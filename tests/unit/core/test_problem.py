@@ -45,6 +45,10 @@ def document(rejection: Rejection) -> dict[str, Any]:
     return found
 
 
+def test_a_member_that_is_no_number_is_left_out() -> None:
+    assert "price" not in document(Conflict("no", price=float("nan"), more=1))
+
+
 # there and back
 
 
