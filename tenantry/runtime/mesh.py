@@ -20,6 +20,18 @@ from tenantry.wire import headers, problem, trace
 
 _DEFAULT_TIMEOUT = 10.0
 
+_MARGIN = 0.01
+"""An action that is asked has to answer so much before the asker's own deadline, seconds: then it
+is known which one was late."""
+
+
+class InnerTimeout(DeadlineExceeded):
+    """An action that a handler has asked did not answer in time; `message` names it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.inside = True
+
 
 class WorkerMesh:
     """Implements :class:`tenantry.context.context.Mesh` on a bus."""
@@ -61,9 +73,9 @@ class WorkerMesh:
         """Ask another service, within what is left of the message's own deadline."""
         budget = _DEFAULT_TIMEOUT if timeout is None else timeout
         if context.remaining is not None:
-            budget = min(budget, context.remaining)
+            budget = min(budget, context.remaining - _MARGIN)
         if budget <= 0:
-            raise DeadlineExceeded(f"no time is left to ask {to.name}")
+            raise InnerTimeout(f"no time is left to ask {to.name}")
         with trace.span(
             f"send {to.name}",
             trace.KIND_CLIENT,
@@ -82,10 +94,14 @@ class WorkerMesh:
                 headers.HOPS: str(headers.hops(context.headers) + 1),
             }
             span.trace.inject(fields)
-            with from_inside():  # what NATS says; what the other service says is its own affair
-                answer = await self._bus.call(
-                    subjects.request(to), body, headers=fields, timeout=budget
-                )
+            try:
+                with from_inside():  # what NATS says; what the other service says is its own affair
+                    answer = await self._bus.call(
+                        subjects.request(to), body, headers=fields, timeout=budget
+                    )
+            except DeadlineExceeded:
+                span.failed(DeadlineExceeded.code)
+                raise InnerTimeout(f"{to.name} did not answer within {budget:.3g} s") from None
             if rejection := problem.load(answer.headers, answer.data):
                 span.failed(rejection.code)
                 raise rejection

@@ -29,6 +29,7 @@ from tenantry.fairness.breaker import Verdict
 from tenantry.fairness.ticket import Ticket
 from tenantry.messages import Cursor
 from tenantry.rows import Rows
+from tenantry.runtime.mesh import InnerTimeout
 from tenantry.runtime.runner import Runner
 from tenantry.runtime.slots import Slots
 from tenantry.runtime.tallies import Tally
@@ -186,7 +187,7 @@ class Requests:
             except Exception as failure:  # noqa: BLE001  (an asker always gets an answer)
                 rejection = self._runner.outward(handler, failure, hop.trace_id)
                 error = rejection.code
-                failed = error in _FAILURES and not isinstance(failure, _TooLate)
+                failed = error in _FAILURES and not isinstance(failure, _TooLate | InnerTimeout)
                 verdict = Verdict.FAILED if failed else Verdict.NEITHER
                 span.failed(error)
                 await self._reject(request, rejection, hop.trace_id)

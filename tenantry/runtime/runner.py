@@ -32,7 +32,7 @@ from tenantry.errors import (
 )
 from tenantry.runtime.audit import Audit, Details
 from tenantry.runtime.commit import Commit
-from tenantry.runtime.mesh import WorkerMesh
+from tenantry.runtime.mesh import InnerTimeout, WorkerMesh
 from tenantry.runtime.outbox import Outbox
 from tenantry.runtime.stats import Stats
 from tenantry.service.handler import Handler
@@ -191,6 +191,10 @@ class Runner:
             return failure
         failed = self.failed(handler, trace_id, failure)
         failed.retry = True  # what the mesh could not do for the handler, it may do later
+        if isinstance(failure, InnerTimeout):
+            late = DeadlineExceeded(f"{handler.name} did not finish in time")
+            late.cause = failure.message
+            return late
         if isinstance(failure, Unavailable | DeadlineExceeded | RateLimited):
             return Unavailable(
                 f"{handler.name} can't be served now", retry_after=failure.retry_after or 1.0

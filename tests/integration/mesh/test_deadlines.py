@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from tenantry import Context, Service, errors
+from tenantry import Context, Retry, Service, errors
+from tenantry.bus import Bus
 from tenantry.context.token import SKEW
+from tenantry.letters import Letter, Letters, Selection
 from tests.mesh import Mesh, Program, eventually
 from tests.services import Note
 
@@ -127,6 +132,58 @@ async def test_a_deadline_that_is_none_is_not_counted(
 ) -> None:
     answer = await ask_inside(mesh, acme, Tenant_Deadline=deadline)
     assert answer["remaining"] > 0
+
+
+@pytest.fixture
+def slow(mesh: Mesh) -> Iterator[Service]:
+    """A service whose actions ask one that does not answer in time, within 0.2 s or for longer."""
+    service = Service("slow", retry=Retry(tries=1))
+
+    @service.request("outer", public=True)
+    async def outer(ctx: Context) -> None:
+        await ctx.request("slow.inner", {}, type=Note, timeout=0.2)
+
+    @service.request("patient", public=True)
+    async def patient(ctx: Context) -> None:
+        await ctx.request("slow.inner", {}, type=Note, timeout=60)
+
+    @service.command("work", public=True)
+    async def work(ctx: Context) -> None:
+        await ctx.request("slow.inner", {}, type=Note, timeout=0.2)
+
+    @service.request("inner")
+    async def inner(_ctx: Context) -> Note:
+        await asyncio.sleep(5)
+        return Note("late")
+
+    running = mesh.start(mesh.worker(service))
+    yield service
+    mesh.end(running)
+
+
+@pytest.mark.parametrize(("action", "timeout"), [("outer", "20"), ("patient", "0.3")])
+async def test_who_is_asked_in_turn_and_is_late_is_504(
+    acme: Program, slow: Service, action: str, timeout: str
+) -> None:
+    with capture_logs() as logs:
+        answer = await acme.ask(f"slow.{action}", headers={"Tenant-Timeout": timeout})
+    assert (answer.code, answer.json["status"]) == ("deadline_exceeded", 504)
+    assert "inner" not in answer.data.decode()
+    (why,) = [each["exc_info"] for each in logs if each["event"] == "handler failed"]
+    assert str(why).startswith("slow.inner did not answer within")
+
+
+async def test_a_dead_letter_names_who_was_late(control: Bus, acme: Program, slow: Service) -> None:
+    await acme.client.publish("slow.work", {})
+    found: list[Letter] = []
+
+    async def given_up() -> bool:
+        found[:] = [each async for each in Letters(control).select(Selection(tenant=acme.id))]
+        return len(found) == 1
+
+    await eventually(given_up)
+    assert found[0].about.reason == "deadline_exceeded"
+    assert "slow.inner did not answer" in found[0].about.detail
 
 
 async def test_a_client_gives_up_after_its_own_timeout(acme: Program) -> None:
