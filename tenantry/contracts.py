@@ -173,6 +173,14 @@ _MESH = (
         "",
     ),
     Row(
+        "platform.erased",
+        "order",
+        "Erasure → InHand",
+        "operators",
+        "services: every instance",
+        "",
+    ),
+    Row(
         "stats.tenants",
         "figures",
         "TallyAsk → Tallies",

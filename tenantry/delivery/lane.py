@@ -311,6 +311,18 @@ class Lane(Generic[T]):
         elif queue.side is not None and queue.side.why != "replay":
             self.retry(queue)
 
+    def drop(self, tenant: str, upto: int) -> None:
+        """Messages of a tenant up to `upto` were erased: none that waits in memory begins."""
+        for queue in [each for each in self.queues.values() if each.tenant == tenant]:
+            if not queue.waiting or queue.waiting[0][0] > upto:
+                continue
+            self._beginnings.take_back(queue.waiting[0][0])
+            while queue.waiting and queue.waiting[0][0] <= upto:
+                queue.waiting.popleft()
+                self.held -= queue.side is None
+            self._forget(queue)
+            self._note()
+
     def _put_aside(self, queue: Queue[T], row: Open) -> None:
         """Sideline a queue; what waits of it is read again."""
         if queue.side is None:

@@ -102,6 +102,11 @@ class Lanes:
         """Messages of the journal that wait for this instance, as far as it was told."""
         return sum(owner.pending + owner.lane.held for owner in self._owned.values())
 
+    def erased(self, tenant: str, upto: int) -> None:
+        """End what is in hand of a tenant's stored messages up to `upto`: they were erased."""
+        if (owner := self._owned.get(subjects.partition(tenant))) is not None:
+            owner.erased(tenant, upto)
+
     def dead(self) -> Counter[str]:
         """Dead letters of this instance, by code."""
         return self._env.letters.written

@@ -238,6 +238,12 @@ class Owner:
         for queue in [each for each in self.lane.sidelined.values() if each.tenant == tenant]:
             self._ended(queue)
 
+    def erased(self, tenant: str, upto: int) -> None:
+        """A tenant's messages up to `upto` were erased: end what is in hand of them."""
+        self.serving.drop(tenant, upto)
+        if (replaying := self._replaying.get(tenant)) is not None:
+            replaying.cut_off()
+
     def holds_back(self, tenant: str) -> bool:
         """Tell whether a replay is at work here for which a tenant's live messages wait."""
         running = self._replaying.get(tenant)

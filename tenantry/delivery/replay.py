@@ -92,6 +92,7 @@ class ReplayRun:
         self._replay = replay
         self._progress = _Progress.of(replay)
         self._due = self._saved = time.monotonic()
+        self._is_cut_off = False
         self.holds_back = replay.generation is None
         """True if the tenant's live messages wait for it."""
         self.task = asyncio.create_task(self._run())
@@ -100,6 +101,11 @@ class ReplayRun:
     def wake(self) -> None:
         """Something may have changed."""
         self._wake.set()
+
+    def cut_off(self) -> None:
+        """Its tenant was erased: nothing counts any more that a handler still does."""
+        self._is_cut_off = True
+        self.task.cancel()
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -141,7 +147,10 @@ class ReplayRun:
             await self._swap()
 
     def _stopped(self) -> bool:
-        return self._lane.leaving or self._partition.hold.lost()
+        return self._lane.leaving or self._lost()
+
+    def _lost(self) -> bool:
+        return self._is_cut_off or self._partition.hold.lost()
 
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()
@@ -331,7 +340,7 @@ class ReplayRun:
     def _fence(self, seq: int, cursor: Cursor) -> Fence:
         generation = self._replay.generation
         return Fence(
-            self._partition.hold.lost,
+            self._lost,
             self._partition.hold.wait,
             seq=seq,
             epoch=cursor.epoch,

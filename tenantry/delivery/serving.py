@@ -265,6 +265,16 @@ class Serving:
             task = self._loop.create_task(self._after(run, decision), context=self._nobody.copy())
             self._keep(task)
 
+    def drop(self, tenant: str, upto: int) -> None:
+        """Messages of a tenant up to `upto` were erased: cut off what runs of them."""
+        self._lane.drop(tenant, upto)
+        for run in list(self._runs.values()):
+            if run.queue.tenant == tenant and run.begun.seq <= upto:
+                self._leave(run)
+                run.task.cancel()
+                self._lane.settle(run.queue, run.begun.seq)
+                self._go_on(run.queue)
+
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -272,10 +282,13 @@ class Serving:
     async def _after(self, run: _Run, decision: Decision) -> None:
         """Go on with a queue whose handler was left to itself."""
         await self._follow(run.queue, run.begun, decision)
-        self._lane.pause(run.queue)
+        self._go_on(run.queue)
+
+    def _go_on(self, queue: Queue[Item]) -> None:
+        self._lane.pause(queue)
         self._noted()
-        self._ended(run.queue)
-        self.pump()
+        self._ended(queue)
+        self.pump_soon()
 
     def _leave(self, run: _Run) -> None:
         run.left = True

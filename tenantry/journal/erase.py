@@ -15,6 +15,7 @@ from tenantry.bus.kv import is_marker
 from tenantry.bus.scan import find_last, scan
 from tenantry.errors import Conflict, JetStreamError, NotFound, Unavailable
 from tenantry.journal.backup import CHECKPOINTS
+from tenantry.journal.in_hand import WorkInHand
 from tenantry.messages import Checkpoint, Tenant, Volume
 from tenantry.streams import DEAD, JOURNAL, SCHEDULES, TIMERS
 
@@ -23,6 +24,11 @@ _BUCKET = CHECKPOINTS.removeprefix("KV_")
 _decode = msgspec.json.Decoder(Checkpoint).decode
 _ROUNDS = 5
 _PAUSE = 0.3
+PATIENCE = 60.0
+"""How long the end of what workers have in hand is waited for, seconds."""
+
+_Place = tuple[str, str, str]
+"""Stream, what it holds, and the filter for one tenant."""
 
 NOT_REACHED = (
     "backups and exports",
@@ -43,8 +49,8 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     """Messages, places in checkpoints; of a bucket also earlier revisions of its values."""
 
 
-def _places(tenant: str) -> tuple[tuple[str, str, str], ...]:
-    """Stream, what it holds, and the filter for one tenant. Rows last: services heed them."""
+def _places(tenant: str) -> tuple[_Place, ...]:
+    """All places of one tenant. Rows last: services heed them."""
     return (
         (TIMERS, "timers", f"timer.{tenant}.>"),
         (TIMERS, "timers that are due", f"due.{tenant}.>"),
@@ -76,36 +82,51 @@ async def check_gone(bus: Bus, tenant: str, *, force: bool = False) -> None:
         )
 
 
-async def erase(bus: Bus, tenant: str) -> list[Erased]:
+async def erase(bus: Bus, tenant: str, *, patience: float = PATIENCE) -> list[Erased]:
     """Purge all that the streams hold of `tenant`, and look afterwards that nothing is left.
 
-    A handler that is still at work may emit something after it: then it is purged again, and
-    :class:`Unavailable` is raised when that does not end. May be repeated at any time.
+    What workers have in hand of it ends first: handlers of stored messages are cut off, requests
+    are waited for, at most `patience` seconds. So nothing is written afterwards. Raises
+    :class:`Unavailable` when something does not end, or new messages come all the time. May be
+    repeated at any time.
     """
-    erased = dict.fromkeys(_places(subjects.check_tenant(tenant)), 0)
-    missing = set()
+    places = {
+        place: 0
+        for place in _places(subjects.check_tenant(tenant))
+        if await _is_there(bus, place[0])
+    }
+    in_hand = WorkInHand(bus, tenant, patience=patience)
+    await _clear_all(bus, places, tenant)  # first, so that nobody can begin any of it
     for _ in range(_ROUNDS):
-        for place in erased:
-            stream, _, only = place
-            if stream in missing:
-                continue
-            try:
-                erased[place] += await _clear(bus, stream, only, tenant)
-            except JetStreamError as error:
-                if error.err_code != js.STREAM_NOT_FOUND:
-                    raise
-                missing.add(stream)  # this mesh has none, so it holds nothing
+        await in_hand.end()
+        await _clear_all(bus, places, tenant)
         await asyncio.sleep(_PAUSE)
-        if not [p for p in erased if p[0] not in missing and await _holds(bus, p[0], p[2], tenant)]:
+        if not [place for place in places if await _holds(bus, place[0], place[2], tenant)]:
             await _count_anew(bus, tenant)
             return [
                 Erased(stream=stream, what=what, filter=only, count=count)
-                for (stream, what, only), count in erased.items()
-                if stream not in missing
+                for (stream, what, only), count in places.items()
             ]
     raise Unavailable(
         f"messages of {tenant} still come", hint="stop what sends them, and erase it again"
     )
+
+
+async def _is_there(bus: Bus, stream: str) -> bool:
+    """Tell whether this mesh has a stream; one that it has not holds nothing."""
+    try:
+        await api(bus, f"STREAM.INFO.{stream}")
+    except JetStreamError as error:
+        if error.err_code != js.STREAM_NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+async def _clear_all(bus: Bus, places: dict[_Place, int], tenant: str) -> None:
+    """Erase what all places hold of a tenant, and count how much that was."""
+    for place in places:
+        places[place] += await _clear(bus, place[0], place[2], tenant)
 
 
 async def _clear(bus: Bus, stream: str, only: str, tenant: str) -> int:

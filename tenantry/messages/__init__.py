@@ -9,6 +9,7 @@ from tenantry.messages.catalogue import ActionInfo, Alive, Declaration, Kind
 from tenantry.messages.checkpoints import Checkpoint, Lease, Open
 from tenantry.messages.contexts import IssueContext, RenewContext, RenewedContext, VerifyKey
 from tenantry.messages.cursors import Cursor
+from tenantry.messages.erasure import Erasure, InHand
 from tenantry.messages.events import (
     EVENT_OF_CHANGE,
     CredentialsIssued,
@@ -72,6 +73,8 @@ __all__ = [
     "DeadLetter",
     "Declaration",
     "Empty",
+    "Erasure",
+    "InHand",
     "IssueContext",
     "IssueCredentials",
     "Kind",

@@ -28,6 +28,9 @@ DISCONNECTS = "platform.disconnects"
 SIGNING_KEYS = "platform.signing_keys"
 """Where every replica of the tenants worker hears that the operator's directory has changed."""
 
+ERASED = "platform.erased"
+"""Where every instance hears that a tenant is erased. Only the role `control` may say so."""
+
 TALLIES = "stats.tenants"
 """Where every instance tells what it has counted by tenant. Only the role `control` may ask."""
 
@@ -159,6 +162,7 @@ _SERVICE = Template(
             f"request.*.{_OWN}.*",
             OWN_INBOX,
             *_discovery(_OWN),
+            ERASED,
             TALLIES,
             *_life(_OWN),
             f"$KV.leases.{_OWN}.*",
@@ -256,6 +260,7 @@ _CONTROL = Template(
             ANY_MESH_INBOX,
             "$SRV.*",
             "$SRV.*.*",
+            ERASED,
             TALLIES,
             "platform.tenants.*",
             SIGNING_KEYS,

@@ -169,6 +169,10 @@ class Slots:
                 self._scheduler.withdraw(ticket)
                 self._refuse(ticket, "stopping", why())
 
+    def held(self, tenant: str) -> int:
+        """How many messages of a tenant run or wait here."""
+        return sum(self._scheduler.held(tenant))
+
     def snapshot(self) -> Snapshot:
         """What goes on. Costs as much as there are tenants of whom something is here."""
         scheduler = self._scheduler

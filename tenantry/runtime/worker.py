@@ -15,12 +15,13 @@ from pathlib import Path
 import structlog
 
 from tenantry import rows, subjects
-from tenantry.bus import Bus, Subscription
+from tenantry.bus import Bus, Message, Subscription
 from tenantry.delivery.lanes import Known, Lanes
 from tenantry.delivery.suspects import Suspects
 from tenantry.errors import DeclarationError
-from tenantry.messages import Alive
+from tenantry.messages import Alive, Erasure, InHand
 from tenantry.operator import creds as creds_files
+from tenantry.operator.roles import ERASED
 from tenantry.runtime import registry
 from tenantry.runtime.attempts import StoredAttempts
 from tenantry.runtime.audit import Audit
@@ -40,9 +41,12 @@ from tenantry.runtime.telling import Telling
 from tenantry.runtime.watchdog import Watchdog
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
+from tenantry.wire import codec
 
 DRAIN = 20.0
 """How long a worker that is told to stop may finish what it has begun, seconds."""
+
+_decode_erasure = codec.Decoder(Erasure)
 
 log = structlog.get_logger("tenantry.worker")
 
@@ -199,6 +203,7 @@ class ServiceRun:
         self._telling = Telling(bus, service.name, instance, self.runner.stats.tenants)
         self._metrics = ServiceMetrics(service, self.runner.stats, self._lanes)
         self._subscriptions: list[Subscription] = []
+        self._erasing: Subscription | None = None
 
     async def start(self) -> None:
         """Register, then begin to serve; requests are taken from :meth:`open` on."""
@@ -218,6 +223,7 @@ class ServiceRun:
         await self._discovery.start()
         if not self.service.platform:
             await self._telling.start()
+            self._erasing = await self._bus.subscribe(ERASED, self._erased)
         self._metrics.start()
         await self._lanes.start()
 
@@ -236,6 +242,17 @@ class ServiceRun:
     def _changed(self) -> None:
         self.slots.replicas = max(1, len(self._members.instances(self.service.name)))
 
+    async def _erased(self, message: Message) -> None:
+        """End what is in hand of a tenant that is erased, and tell what has not ended yet."""
+        erasure = _decode_erasure(message.data)
+        self._lanes.erased(erasure.tenant, erasure.upto)
+        left = InHand(
+            service=self.service.name,
+            instance=self.alive.instance,
+            count=self.slots.held(erasure.tenant),
+        )
+        await self._bus.answer(message, codec.encode(left))
+
     async def _subscribe(self, handler: Handler) -> Subscription:
         place = subjects.platform if self.service.platform else subjects.requests
         return await self._bus.listen(
@@ -253,6 +270,8 @@ class ServiceRun:
             self._lanes.stop(deadline),
         )
         await self._requests.drain(deadline)
+        if self._erasing is not None:
+            await self._erasing.stop()
         await self._audit.stop()
         await self._members.stop()
         await self._cursors.stop()

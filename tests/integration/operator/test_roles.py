@@ -34,7 +34,7 @@ SUBSCRIBES = {
     ],
     "service": [
         *["request.*.orders.*", "$SRV.INFO.orders", "platform.alive.orders", "stats.tenants"],
-        *["$KV.leases.orders.*", "platform.released.orders.*"],
+        *["$KV.leases.orders.*", "platform.released.orders.*", "platform.erased"],
     ],
     "control": ["platform.tenants.*", "$SRV.PING.tenants", "platform.alive.*"],
     "sys": [
@@ -100,7 +100,7 @@ PUBLISHES = {
     "control": [
         *["$KV.tenants.acme", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.PURGE.DEAD"],
         "$KV.checkpoints.orders.3",
-        *["platform.tenants.show", "tenant.a.b.c", "stats.tenants"],
+        *["platform.tenants.show", "tenant.a.b.c", "stats.tenants", "platform.erased"],
     ],
     "sys": [
         *["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING"],
@@ -117,7 +117,7 @@ PUBLISHES_NOT = {
         *["$JS.API.CONSUMER.CREATE.JOURNAL.x.journal.>", "$JS.API.STREAM.MSG.GET.JOURNAL"],
     ],
     "service": [
-        *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint"],
+        *["edge.a.b.c", "request.a.b", "platform.x.y", "platform.context.mint", "platform.erased"],
         *["due.a.orders.c", "schedule.a.b", "$JS.API.STREAM.PURGE.SCHEDULES", "stats.tenants"],
         *["dead.a.b.c", "schedule.a.b.c", "$KV.state.a.b.c", "platform.alive.ledger"],
         *["audit.a", "audit.a.b.c", "$JS.API.DIRECT.GET.AUDIT", "$JS.API.STREAM.PURGE.AUDIT"],

@@ -317,6 +317,33 @@ def test_a_queue_that_was_erased_beside_a_replay_waits_for_its_end() -> None:
     assert queue.pauses
 
 
+def test_what_was_erased_and_waits_in_memory_is_not_begun() -> None:
+    lane = new_lane()
+    for seq in (1, 2, 3):
+        put(lane, "a", seq)
+    lane.drop("a", 2)
+    assert lane.held == 1
+    assert list(run(lane)) == [3]
+
+
+def test_what_was_erased_of_a_sidelined_queue_is_not_begun() -> None:
+    lane = new_lane()
+    queue = failed(lane, "a", 3)
+    lane.retry(queue)
+    bring(lane, queue, 3)
+    lane.drop("a", 3)
+    assert list(run(lane)) == []
+    assert lane.held == 0
+
+
+def test_what_others_have_in_memory_stays_when_a_tenant_is_erased() -> None:
+    lane = new_lane()
+    put(lane, "a", 1)
+    put(lane, "ab", 2)
+    lane.drop("a", 2)
+    assert list(run(lane)) == [2]
+
+
 def test_nothing_happens_to_others_when_a_queue_was_erased() -> None:
     lane = new_lane()
     failed(lane, "a", 3)
