@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from urllib.parse import quote
 
 from tenantry.errors import SetupError
 
+_RESOURCE = "OTEL_RESOURCE_ATTRIBUTES"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
-def configure(name: str) -> Callable[[], None]:
+def configure(name: str, version: str = "") -> Callable[[], None]:
     """Set up traces and metrics as the environment says; returns what flushes them at the end.
 
     `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` are `otlp` (the default when an endpoint is
-    given), `console` or `none`; `name` is the service name unless `OTEL_SERVICE_NAME` gives one.
-    Raises :class:`SetupError` when the SDK is asked for and not installed.
+    given), `console` or `none`. `service.name` is `name`, `service.namespace` is `tenantry` and
+    `service.version` is `version`, unless `OTEL_RESOURCE_ATTRIBUTES` or `OTEL_SERVICE_NAME` say
+    otherwise. Raises :class:`SetupError` when the SDK is asked for and not installed.
     """
     wanted = {signal: _exporter(signal) for signal in ("TRACES", "METRICS")}
     if set(wanted.values()) == {"none"} or _disabled():
         return _nothing
-    os.environ.setdefault("OTEL_SERVICE_NAME", name)
+    ours = {"service.name": name, "service.namespace": "tenantry", "service.version": version}
+    attributes = [f"{key}={quote(value)}" for key, value in ours.items() if value]
+    # Of two values for a key the later one counts: the user's own.
+    own = os.environ.get(_RESOURCE, "")
+    os.environ[_RESOURCE] = ",".join([*attributes, own] if own else attributes)
     try:
         ends = [
             setup(exporter)

@@ -14,7 +14,7 @@ from typing import Annotated
 import structlog
 from cyclopts import Parameter
 
-from tenantry import logs, metrics, tasks, telemetry
+from tenantry import __version__, logs, metrics, tasks, telemetry
 from tenantry.cli import connection, loop, options, output, targets
 from tenantry.cli.connection import Connection
 from tenantry.cli.usage import UsageError
@@ -59,7 +59,7 @@ def run(
     names = [targets.check(each) for each in target]
     worker = _worker(names, drain, at, redis, server_log)
     logs.configure()
-    flush = telemetry.configure(names[0])
+    flush = telemetry.configure(*_identity(names[0], worker))
     if metrics.enabled():
         metrics.observe(metrics.LOG_LOST, lambda: [(logs.Lossy.lost, {})])
     try:
@@ -90,6 +90,15 @@ def _worker(
     )
     kind: Callable[[WorkerOptions], Runnable] = targets.worker_class(entry)
     return kind(wanted)
+
+
+def _identity(name: str, worker: Runnable | Worker) -> tuple[str, str]:
+    """What telemetry calls this process, and its version; empty where services have several."""
+    if not isinstance(worker, Worker):
+        return name, __version__
+    versions = {service.version for service in worker.services}
+    version = versions.pop() if len(versions) == 1 else ""
+    return "+".join(service.name for service in worker.services), version
 
 
 async def _serve(worker: Runnable | Worker, name: str, drain: float) -> None:

@@ -139,7 +139,7 @@ class Serving:
             run.task.uncancel()
             decision = self._failed(run.begun, "the handler has cancelled itself")
         except Exception:
-            log.exception("message not handled", seq=run.begun.seq)
+            log.exception("message not handled", **about(run.begun.message, run.queue.tenant))
             decision = settlement.Release()
         if run.left or self._hold.lost():
             return False
@@ -206,7 +206,8 @@ class Serving:
 
     def _failed(self, begun: Begun[Item], what: str) -> Decision:
         handler = self._handlers[begun.message.message.subject.split(".", 3)[3]]
-        log.error("handler failed", action=handler.name, seq=begun.seq, why=what)
+        tenant = begun.message.message.subject.split(".", 3)[2]
+        log.error("handler failed", **about(begun.message, tenant), why=what)
         result = settlement.Result(Outcome.FAILED, HandlerFailed(f"{handler.name}: {what}"))
         return settlement.decide(result, handler.retry, begun.failed)
 
@@ -248,7 +249,9 @@ class Serving:
         try:
             await self._env.letters.write(message, delivery, decision.why, first)
         except Exception as error:  # noqa: BLE001  (whatever it is, its tenant must not stand still)
-            log.error("dead letter not written", seq=begun.seq, why=str(error))
+            log.error(
+                "dead letter not written", **about(begun.message, queue.tenant), why=str(error)
+            )
             return settlement.unwritten(decision)
         return settlement.SETTLE
 

@@ -63,7 +63,7 @@ class StoredAttempts:
         except Superseded as late:
             if isinstance(late, LaneLost) or fence.lost:
                 return _LOST
-            log.info("settled before", action=handler.name, seq=delivery.seq)
+            log.info("settled before", tenant=tenant, action=handler.name, seq=delivery.seq)
             return Result(Outcome.LATE, late)
         except NotBegun as waits:
             return Result(Outcome.NOT_BEGUN, waits.rejection)
@@ -76,7 +76,8 @@ class StoredAttempts:
         except BaseException as odd:  # noqa: BLE001  (it would end whoever serves its tenant)
             why = HandlerFailed(f"{handler.name} failed")
             why.cause = f"{type(odd).__name__}: {odd}".removesuffix(": ")
-            log.error("handler failed", action=handler.name, seq=delivery.seq, why=why.cause)
+            about = {"tenant": tenant, "action": handler.name, "seq": delivery.seq}
+            log.error("handler failed", **about, why=why.cause)
             return Result(Outcome.FAILED, why)
         finally:
             self._leave(fence)

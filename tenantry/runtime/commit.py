@@ -146,7 +146,9 @@ class Commit:
             except JetStreamError as error:
                 raise _refused(error) from None
             if effects.refused is not None:
-                log.error("events dropped", key=key, fence=redo.fence, why=str(effects.refused))
+                log.error(
+                    "events dropped", tenant=tenant, fence=redo.fence, why=str(effects.refused)
+                )
         return redo.fence
 
     # --- the three ways ------------------------------------------------------------------------

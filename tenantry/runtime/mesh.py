@@ -83,8 +83,10 @@ class WorkerMesh:
             {
                 "messaging.operation.name": "request",
                 "messaging.operation.type": "send",
-                "messaging.destination.template": f"request.*.{to.name}",
-                "tenant.id": context.tenant,
+                trace.DESTINATION: f"request.*.{to.name}",
+                trace.TENANT: context.tenant,
+                trace.PLAN: context.plan,
+                trace.PRINCIPAL: context.principal,
             },
         ) as span:
             fields = {

@@ -176,6 +176,8 @@ class Requests:
         parent = trace.extract(request.message.headers)
         with trace.span(endpoint.span, trace.KIND_SERVER, parent, endpoint.attributes) as span:
             hop = span.trace
+            if not self._service.platform:
+                trace.about({trace.TENANT: request.tenant})
             try:
                 try:
                     context, body, budget = self._prepare(request, hop)

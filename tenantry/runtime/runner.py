@@ -116,6 +116,8 @@ class Runner:
             **more,
         )
         context.enter()
+        if trace.enabled():
+            trace.about({trace.PLAN: claims.plan, trace.PRINCIPAL: claims.principal})
         return context
 
     def _suspect(

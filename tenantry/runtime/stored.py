@@ -119,7 +119,7 @@ class StoredMessages:
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
             "messaging.destination.template": f"tenant.*.{handler.name}",
-            "tenant.id": tenant,
+            trace.TENANT: tenant,
         }
         return trace.span(f"process {handler.name}", trace.KIND_CONSUMER, parent, attributes)
 

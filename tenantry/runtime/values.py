@@ -150,7 +150,8 @@ async def _asked(
         try:
             return await ask()
         except (Unavailable, DeadlineExceeded) as error:
-            log.warning("the state does not answer", key=key, why=error.message)
+            tenant = key.partition(".")[0]
+            log.warning("the state does not answer", tenant=tenant, key=key, why=error.message)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST)
 

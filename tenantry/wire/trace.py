@@ -153,6 +153,18 @@ def enabled() -> bool:
     return otel._TRACER_PROVIDER is not None  # noqa: SLF001
 
 
+TENANT = "tenant.id"
+PLAN = "tenant.tier"
+PRINCIPAL = "enduser.id"
+DESTINATION = "messaging.destination.template"
+
+
+def about(attributes: Mapping[str, AttributeValue]) -> None:
+    """Add attributes to the span of the block that runs now, where spans are recorded."""
+    if enabled():
+        otel.get_current_span().set_attributes(attributes)
+
+
 def span(
     name: str,
     kind: SpanKind,

@@ -114,6 +114,47 @@ def test_a_destination_is_named_without_the_tenant(seen: Seen) -> None:
     assert attributes["messaging.destination.template"] == "request.*.notes.emit"
 
 
+TENANT = ("tenant.id", "tenant.tier", "enduser.id")
+
+
+@pytest.mark.parametrize(
+    ("trace", "name"),
+    [
+        ("request", "admit"),
+        ("request", "process notes.emit"),
+        ("request", "process notes.noted"),
+        ("command", "admit"),
+        ("command", "process notes.stumble"),
+        ("relay", "send notes.private"),
+        ("relay", "process notes.private"),
+        ("reject", "process notes.bad"),
+    ],
+)
+def test_a_span_tells_tenant_plan_and_principal(seen: Seen, trace: str, name: str) -> None:
+    attributes = seen.span(trace, name)["attributes"]
+    tenant = seen.span(trace, seen.path(trace)[0])["attributes"]["tenant.id"]
+    assert [attributes[each] for each in TENANT] == [tenant, "business", "edge"]
+
+
+@pytest.mark.parametrize(
+    ("trace", "template"),
+    [("request", "request.*.notes.emit"), ("command", "tenant.*.notes.stumble")],
+)
+def test_an_admitted_message_has_a_destination(seen: Seen, trace: str, template: str) -> None:
+    attributes = seen.span(trace, "admit")["attributes"]
+    assert attributes["messaging.destination.template"] == template
+
+
+def test_a_refused_message_tells_where_it_came_in(seen: Seen) -> None:
+    refused = [
+        span["attributes"]
+        for span in seen.spans
+        if span["name"] == "admit" and span["attributes"].get("error.type") == "unknown_action"
+    ]
+    assert {each["messaging.destination.template"] for each in refused} == {"edge.*.nobody.nothing"}
+    assert all(each["tenant.id"] for each in refused)
+
+
 def test_a_good_end_is_no_error(seen: Seen) -> None:
     assert seen.span("request", "process notes.emit")["status"] == "UNSET"
 

@@ -14,7 +14,7 @@ from tenantry.errors import SetupError
 PROGRAM = """
 from tenantry import metrics, telemetry
 from tenantry.wire import trace
-flush = telemetry.configure("greeter")
+flush = telemetry.configure("greeter", "1.2.3")
 with trace.span("greet", trace.KIND_SERVER, None, {}):
     pass
 metrics.observe(metrics.RUNNING, lambda: [(1, {})])
@@ -42,6 +42,22 @@ def test_the_console_gets_the_spans_with_the_service_name() -> None:
 def test_the_users_service_name_stays() -> None:
     out = run(OTEL_TRACES_EXPORTER="console", OTEL_SERVICE_NAME="mine")
     assert '"service.name": "mine"' in out
+
+
+def test_the_service_has_a_namespace_and_a_version() -> None:
+    out = run(OTEL_TRACES_EXPORTER="console")
+    assert '"service.namespace": "tenantry"' in out
+    assert '"service.version": "1.2.3"' in out
+
+
+def test_the_users_own_attributes_stay() -> None:
+    out = run(
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_RESOURCE_ATTRIBUTES="service.name=mine,service.namespace=shop,zone=a",
+    )
+    assert '"service.name": "mine"' in out
+    assert '"service.namespace": "shop"' in out
+    assert '"zone": "a"' in out
 
 
 def test_a_disabled_sdk_stays_so() -> None:

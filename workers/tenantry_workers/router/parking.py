@@ -80,7 +80,7 @@ class Parking:
         try:
             self._finish(message, limited)
         except Exception:  # as for a subscription's callback: it must not end the others
-            log.exception("message not forwarded", subject=message.subject)
+            log.exception("message not forwarded", tenant=limited.tenant, subject=message.subject)
         self._left(limited.tenant)
 
     def _left(self, tenant: str) -> None:

@@ -12,13 +12,23 @@ from tenantry.bus import Bus, Message
 from tenantry.errors import RateLimited, Rejection
 from tenantry.runtime.tallies import TallyBook
 from tenantry.wire import problem, trace
-from tenantry_workers.router.admission import Admission, Ignored, Limited, may_answer, rate_fields
+from tenantry_workers.router.admission import (
+    PRINCIPAL,
+    Admission,
+    Ignored,
+    Limited,
+    may_answer,
+    rate_fields,
+)
 from tenantry_workers.router.limits import Limiter
 from tenantry_workers.router.parking import Parking
 from tenantry_workers.router.quotas import Quotas
 from tenantry_workers.router.suspicion import Suspicion
 
 _SPAN = {"messaging.operation.name": "admit", "messaging.operation.type": "send"}
+
+_LONGEST_NAME = 200
+"""Of an action in a span, characters: a client may name what it likes."""
 
 log = structlog.get_logger("tenantry.router")
 
@@ -69,7 +79,7 @@ class Routing:
             "admit",
             trace.KIND_PRODUCER,
             trace.extract(headers),
-            _SPAN,
+            _about(message.subject, limited) if trace.enabled() else _SPAN,
         ) as span:
             try:
                 admitted = self._admission.admit(
@@ -91,6 +101,9 @@ class Routing:
                 span.failed(rejection.code)
                 self._reject(message, rejection, span.trace.trace_id)
             else:
+                if trace.enabled():
+                    kind, _, action = admitted.subject.split(".", 2)
+                    trace.about({trace.DESTINATION: f"{kind}.*.{action}"})
                 if admitted.forged:
                     self._suspicion.forged(message)
                 self.verdicts["admitted"] += 1
@@ -118,7 +131,9 @@ class Routing:
         try:
             await self._bus.publish(subject, body, headers=headers, reply=reply)
         except Rejection as rejection:
-            log.warning("message lost", subject=subject, why=str(rejection))
+            log.warning(
+                "message lost", tenant=subject.split(".")[1], subject=subject, why=str(rejection)
+            )
 
     def report(self) -> None:
         """Log what has been refused since the last time: counts, so a flood does not flood us."""
@@ -127,3 +142,12 @@ class Routing:
         admitted = fresh.pop("admitted", 0)
         if fresh:
             log.warning("refused", admitted=admitted, **fresh)
+
+
+def _about(subject: str, limited: Limited) -> dict[str, str]:
+    """What the span of a message says: whose it is, and where it came in."""
+    action = subject.split(".", 2)[-1][:_LONGEST_NAME]
+    about = {**_SPAN, trace.TENANT: limited.tenant, trace.DESTINATION: f"edge.*.{action}"}
+    if limited.refusal is None:
+        about |= {trace.PLAN: limited.plan.name, trace.PRINCIPAL: PRINCIPAL}
+    return about
