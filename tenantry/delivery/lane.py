@@ -314,9 +314,10 @@ class Lane(Generic[T]):
     def drop(self, tenant: str, upto: int) -> None:
         """Messages of a tenant up to `upto` were erased: none that waits in memory begins."""
         for queue in [each for each in self.queues.values() if each.tenant == tenant]:
-            if not queue.waiting or queue.waiting[0][0] > upto:
+            first = queue.waiting[0][0] if queue.waiting else upto + 1
+            if first > upto:
                 continue
-            self._beginnings.take_back(queue.waiting[0][0])
+            self._beginnings.take_back(first)
             while queue.waiting and queue.waiting[0][0] <= upto:
                 queue.waiting.popleft()
                 self.held -= queue.side is None
