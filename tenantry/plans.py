@@ -151,24 +151,32 @@ def limits_of(tenant: Tenant, plans: Mapping[str, Plan], now: float) -> Plan | N
     return effective(plan, tenant.override, now) if plan is not None else None
 
 
-def scope_of(tenant: Tenant, now: float) -> str:
+def scope_of(tenant: Tenant, now: float, generation: int) -> str:
     """Whose limits the server is to hold new credentials of a tenant to, see `Credential.scope`."""
     own = tenant.override
     if own is None or own.subscriptions is None or (own.until is not None and own.until <= now):
-        return f"plan:{tenant.plan}"
+        return f"plan:{tenant.plan}#{generation}"
     return f"tenant:{tenant.id}"
 
 
-def subscriptions_of(scope: str, tenant: Tenant, plans: Mapping[str, Plan], now: float) -> int:
-    """What the server holds each connection of a tenant's credentials to, 0 for any number."""
+def subscriptions_of(
+    scope: str, tenant: Tenant | None, plans: Mapping[str, Plan], now: float
+) -> int:
+    """What the server holds each connection of a tenant's credentials to, 0 for any number.
+
+    `tenant` counts for a scope of its own only.
+    """
     kind, _, name = scope.partition(":")
-    plan = limits_of(tenant, plans, now) if kind == "tenant" else plans.get(name)
+    if kind == "tenant":
+        plan = limits_of(tenant, plans, now) if tenant is not None else None
+    else:
+        plan = plans.get(name.partition("#")[0])
     return plan.subscriptions if plan is not None else 0
 
 
 def outdated(tenant: Tenant, plans: Mapping[str, Plan], now: float) -> list[Credential]:
     """Credentials in force that the server holds to other limits than a new one would be."""
-    limit = subscriptions_of(scope_of(tenant, now), tenant, plans, now)
+    limit = subscriptions_of(scope_of(tenant, now, 0), tenant, plans, now)
     return [
         each
         for each in tenant.credentials

@@ -31,8 +31,9 @@ class Credential(Message, frozen=True, kw_only=True):
     expires: float | None = None
     revoked: float | None = None
     scope: str = ""
-    """Whose limits the server holds its connections to: `plan:<name>`, or `tenant:<id>` where they
-    are the tenant's own. Empty for credentials from before there were any."""
+    """Whose limits the server holds its connections to: `plan:<name>#<generation>`, or
+    `tenant:<id>` where they are the tenant's own. Empty for credentials from before there were
+    any."""
     signer: str = ""
     """Public key of the tenants' signing key; empty for credentials from before it could change."""
 

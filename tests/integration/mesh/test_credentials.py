@@ -13,11 +13,15 @@ import pytest
 from nats.aio.client import Client as NatsClient
 
 from tenantry import errors
+from tenantry.bus import Bucket, Bus
+from tenantry.messages import Credential, Tenant
 from tenantry.operator import creds as creds_files
 from tenantry.operator.keys import KeyPair, Kind
 from tests.mesh import PATIENCE, Mesh, Program, eventually
 
 NOTE = b'{"text": "x"}'
+_LETTERS = str.maketrans("0123456789", "ABCDEFGHIJ")
+"""The digits that a public key must not have."""
 
 
 async def issue(mesh: Mesh, tenant: str, **options: Any) -> Path:
@@ -185,3 +189,35 @@ async def _is_not_allowed(client: Any) -> bool:
     except errors.Rejection:
         return False
     return False
+
+
+async def test_after_20_000_revocations_one_more_cuts_its_connection(
+    mesh: Mesh, control: Bus
+) -> None:
+    """So many do not fit into the one message that the account is pushed with."""
+    creds = await mesh.tenant()
+    others = [f"left{number}" for number in range(200)]
+    await asyncio.gather(*(leave(control, mesh, name, 100) for name in others))
+    extra = await issue(mesh, creds.stem)
+    _, closed = await open_once(mesh, extra)
+    await mesh.control("revoke_credentials", id=creds.stem, public_key=public_key(extra))
+    await asyncio.wait_for(closed.wait(), PATIENCE)
+    await asyncio.gather(*(Bucket(control, "tenants", Tenant).delete(name) for name in others))
+    assert not await refused(mesh, creds)
+
+
+async def leave(control: Bus, mesh: Mesh, name: str, count: int) -> None:
+    """Store the record of a deleted tenant that had so many credentials."""
+    credentials = tuple(
+        Credential(
+            public_key=f"U{name:A>40}{number:015}".upper().translate(_LETTERS),
+            issued=1.0,
+            revoked=2.0 + number,
+            scope="plan:business#0",
+            signer=mesh.home.tenant_key,
+        )
+        for number in range(count)
+    )
+    common = {"plan": "business", "created": 1.0, "updated": 2.0, "state": "deleted"}
+    record = Tenant(id=name, change="deleted", credentials=credentials, **common)
+    await Bucket(control, "tenants", Tenant).put(name, record)

@@ -12,6 +12,7 @@ from tenantry.messages import Plan, Tenant
 from tenantry.operator.keys import KeyPair, Kind
 from tenantry.runtime.audit import Audit
 from tenantry_workers.tenants import violations as following
+from tenantry_workers.tenants.ledger import CredentialLedger
 from tenantry_workers.tenants.violations import Violations
 from tests.mesh import eventually
 
@@ -65,7 +66,7 @@ async def hears(told: Told, *users: str) -> None:
 async def test_only_what_is_written_from_now_on_is_told(bus: Bus, told: Told, path: Path) -> None:
     old, new = some_users(2)
     path.write_text(line(old))
-    follower = Violations(path, told, tables(bus)[0])
+    follower = Violations(path, told, tables(bus)[0], CredentialLedger())
     await follower.start()
     with path.open("a") as log:
         log.write("[1] a line of another kind\n")
@@ -78,7 +79,7 @@ async def test_a_log_that_comes_later_and_is_rotated_is_followed(
     bus: Bus, told: Told, path: Path
 ) -> None:
     first, second, third = some_users(3)
-    follower = Violations(path, told, tables(bus)[0])
+    follower = Violations(path, told, tables(bus)[0], CredentialLedger())
     await follower.start()
     await asyncio.sleep(0)  # it looks once, in vain
     path.write_text(line(first))
@@ -105,7 +106,7 @@ async def test_a_log_that_comes_later_and_is_rotated_is_followed(
 
 
 async def test_a_log_that_is_none_can_be_stopped(bus: Bus, told: Told, path: Path) -> None:
-    follower = Violations(path, told, tables(bus)[0])
+    follower = Violations(path, told, tables(bus)[0], CredentialLedger())
     await follower.start()
     await follower.stop()
     assert not told.users()
@@ -113,7 +114,7 @@ async def test_a_log_that_is_none_can_be_stopped(bus: Bus, told: Told, path: Pat
 
 async def test_a_log_that_cannot_be_read_is_tried_again(bus: Bus, told: Told, path: Path) -> None:
     path.mkdir()
-    follower = Violations(path, told, tables(bus)[0])
+    follower = Violations(path, told, tables(bus)[0], CredentialLedger())
     await follower.start()
     await asyncio.sleep(0)  # it looks once, in vain
     path.rmdir()
@@ -128,23 +129,12 @@ async def test_much_at_once_is_read_in_pieces(
     monkeypatch.setattr(following, "_CHUNK", 64)
     users = some_users(5)
     path.write_text("")
-    follower = Violations(path, told, tables(bus)[0])
+    follower = Violations(path, told, tables(bus)[0], CredentialLedger())
     await follower.start()
     with path.open("a") as log:
         log.writelines(map(line, users))
     await hears(told, *users)
     await follower.stop()
-
-
-def test_whose_a_key_is_is_remembered_of_a_bounded_number(
-    bus: Bus, told: Told, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "_KNOWN", 2)
-    follower = Violations(path, told, tables(bus)[0])
-    for user in some_users(5):
-        follower.line(line(user))
-        assert len(follower._users) <= 2
-    assert len(told.users()) == 5
 
 
 @pytest.mark.parametrize(
@@ -157,10 +147,12 @@ def test_whose_a_key_is_is_remembered_of_a_bounded_number(
     ],
 )
 def test_another_line_is_passed_over(bus: Bus, told: Told, path: Path, text: str) -> None:
-    Violations(path, told, tables(bus)[0]).line(text)
+    Violations(path, told, tables(bus)[0], CredentialLedger()).line(text)
     assert not told.users()
 
 
 def test_a_subject_with_a_quote_is_whole(bus: Bus, told: Told, path: Path) -> None:
-    Violations(path, told, tables(bus)[0]).line(line(subject='a.\\"x\\".b').strip())
+    Violations(path, told, tables(bus)[0], CredentialLedger()).line(
+        line(subject='a.\\"x\\".b').strip()
+    )
     assert told.subjects() == ['a.\\"x\\".b']

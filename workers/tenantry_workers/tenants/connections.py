@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 
 import structlog
 
@@ -38,11 +39,14 @@ class Connections:
         events: EventPublisher,
         tenants: Table[Tenant],
         plans: Table[Plan],
+        overridden: Mapping[str, Tenant],
     ) -> None:
         self._system = system
         self._events = events
         self._tenants = tenants
         self._plans = plans
+        self._overridden = overridden
+        """The tenants that have limits of their own."""
         self._clients = Clients(system, account, self._changed)
         self._watching = False
         self._reconciled = -_RECONCILE
@@ -85,7 +89,7 @@ class Connections:
     def _is_bounded(self) -> bool:
         return any(plan.connections for plan in self._plans.rows.values()) or any(
             tenant.override is not None and tenant.override.connections
-            for tenant in self._tenants.rows.values()
+            for tenant in self._overridden.values()
         )
 
     async def _round(self) -> None:

@@ -3,12 +3,21 @@
 It is signed anew and pushed whenever one of them changes. The truth is the tenants' records and the
 plans. Each replica pushes the whole as it knows it, once at its start and after each change that it
 hears of, so that whoever pushes last has heard of all.
+
+An account has to fit into one message, so what it says is bounded. The credentials of a plan share
+a signing key by generations; once no credential of a generation is in force its key goes, and with
+it all its revocations. Revocations of deleted tenants go when room is short, the oldest first:
+routers refuse a deleted tenant anyway. When those of others fill most of the room, no more
+credentials are issued until the tenants' signing key has been replaced. See
+docs/decisions/0030-the-tenants-account-is-bounded.md.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import operator
 import time
 from typing import NamedTuple
 
@@ -17,17 +26,25 @@ import structlog
 
 from tenantry import tasks
 from tenantry.bus import Bus, Message, Subscription, Table
-from tenantry.context.token import SKEW
-from tenantry.errors import Rejection, SetupError, TenantryError, Unavailable
+from tenantry.errors import Conflict, Rejection, SetupError, TenantryError, Unavailable
 from tenantry.messages import Plan, Tenant
-from tenantry.operator import OperatorHome
+from tenantry.operator import OperatorHome, plant
 from tenantry.operator.roles import SIGNING_KEYS
-from tenantry.plans import in_force, subscriptions_of
+from tenantry.plans import subscriptions_of
+from tenantry_workers.tenants.ledger import GENERATION, CredentialLedger
 
 _PUSH = "$SYS.REQ.CLAIMS.UPDATE"
 _RETRY = 1.0
 _TICK = 10.0
 """An override that ends changes no record: seconds between looks."""
+
+_REVOCATION = 100
+_SCOPE = 600
+_REST = 8_000
+"""Bytes of one revoked key, of one scope and of all else in an account's JWT, at most."""
+
+_FULL = 0.6
+"""Part of the room that may be taken when credentials are issued: the rest is for revoking them."""
 
 log = structlog.get_logger("tenantry.tenants")
 
@@ -36,7 +53,7 @@ class Wanted(NamedTuple):
     """What the server should know."""
 
     revoked: dict[str, int]
-    """Every revoked key that has not expired by itself, with the second up to which it counts."""
+    """Every revoked key that would be good otherwise, with the second up to which it counts."""
     scopes: dict[str, int]
     """The subscriptions of a connection, by the scope of its credentials; 0 for any number."""
 
@@ -58,6 +75,7 @@ class Doors:
         self._home = home
         self._tenants = tenants
         self._plans = plans
+        self.ledger = CredentialLedger()
         self.signers: frozenset[str] = frozenset()
         """The keys that tenants' credentials are signed with, as the server knows them."""
         self._pushed: Wanted | None = None
@@ -82,8 +100,13 @@ class Doors:
             await self._nudge.stop()
         await tasks.end(self._task)
 
-    def changed(self, _name: str, _record: Tenant | Plan | None) -> None:
-        """A tenant's record or a plan has changed."""
+    def noted(self, name: str, record: Tenant | None) -> None:
+        """A tenant's record has changed."""
+        self.ledger.note(name, record)
+        self._wake.set()
+
+    def changed(self, _name: str, _record: Plan | None) -> None:
+        """A plan has changed."""
         self._wake.set()
 
     def about(self) -> dict[str, str]:
@@ -91,23 +114,49 @@ class Doors:
         return {"edge": str(self._edge)}
 
     def wanted(self) -> Wanted:
-        """What follows from the records of now."""
+        """What follows from the records of now. Costs the same however many tenants there are."""
         now = time.time()
-        revoked: dict[str, int] = {}
-        scopes = {f"plan:{plan.name}": plan.subscriptions for plan in self._plans.rows.values()}
-        for tenant in self._tenants.rows.values():
-            for credential in tenant.credentials:
-                if in_force(credential, now):
-                    if (scope := credential.scope) and scope not in scopes:
-                        scopes[scope] = subscriptions_of(scope, tenant, self._plans.rows, now)
-                elif credential.revoked is not None and (
-                    credential.expires is None or credential.expires > now
-                ):
-                    # The server compares it with when the JWT was made, perhaps by a replica whose
-                    # clock is ahead. No key has credentials again before its revocation goes.
-                    latest = max(credential.revoked, credential.issued) + SKEW
-                    revoked[credential.public_key] = int(latest) + 1
-        return Wanted(revoked, scopes)
+        self.ledger.expire(now)
+        signers = self._signers()
+        scopes = {
+            place.scope: self._subscriptions(place.scope, now)
+            for place in self.ledger.live
+            if place.scope and place.signer in signers
+        }
+        generation = self._tenants.revision // GENERATION
+        for plan in self._plans.rows.values():
+            for number in (generation, generation + 1):  # before the first credential of it
+                scopes[f"plan:{plan.name}#{number}"] = plan.subscriptions
+        revoked, gone = self.ledger.revoked(scopes, signers)
+        room = max(0, (self._room - self._taken(revoked, scopes)) // _REVOCATION)
+        newest = heapq.nlargest(room, gone.items(), key=operator.itemgetter(1))
+        return Wanted(revoked | dict(newest), scopes)
+
+    def check_room(self) -> None:
+        """Raise :class:`Conflict` where the account has no room for more credentials."""
+        wanted = self.wanted()
+        revoked, _ = self.ledger.revoked(wanted.scopes, self._signers())
+        if self._taken(revoked, wanted.scopes) > self._room * _FULL:
+            raise Conflict(
+                f"{len(revoked):,} revoked credentials fill the tenants' account",
+                hint="replace their signing key: `tenantry keys rotate tenants`, later `revoke`",
+            )
+
+    @property
+    def _room(self) -> int:
+        """Bytes of JSON that fit into the one message with the account's JWT, in base64."""
+        return self._system.max_body * 3 // 4 - _REST
+
+    def _taken(self, revoked: dict[str, int], scopes: dict[str, int]) -> int:
+        return _REVOCATION * len(revoked) + _SCOPE * len(scopes) * (len(self._signers()) - 1)
+
+    def _signers(self) -> set[str]:
+        """The tenants' signing keys; an empty one stands for the first, in old records."""
+        return {"", *(key.key for key in self._home.live_keys(plant.TENANT_KEY))}
+
+    def _subscriptions(self, scope: str, now: float) -> int:
+        holder = self._tenants.get(scope.partition(":")[2])
+        return subscriptions_of(scope, holder, self._plans.rows, now)
 
     async def settled(self, *, timeout: float = 10.0) -> None:
         """Return when all that is known now is in force; raises :class:`Unavailable`."""

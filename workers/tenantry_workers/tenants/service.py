@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect
+from itertools import islice
 
 import msgspec
 
@@ -41,6 +43,7 @@ from tenantry.operator.keys import Kind, is_public_key
 from tenantry.plans import check, effective, limits_of, scope_of
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
+from tenantry_workers.tenants.ledger import GENERATION, Place, is_closed
 from tenantry_workers.tenants.publisher import event_name
 from tenantry_workers.tenants.store import (
     Change,
@@ -102,15 +105,14 @@ class TenantsService:
         _check_key(ask.public_key)
         await self._check_new(ask.public_key, ask.id)
         now = round(time.time(), 3)
-        scope, signer = f"plan:{ask.plan}", self._home.tenant_key
-        first: tuple[Credential, ...] = ()
+        signer = self._home.tenant_key
+        tenant = Tenant(id=ask.id, plan=ask.plan, created=now, updated=now)
+        scope = self._scope(tenant, now)
         if ask.public_key:
-            first = (
-                Credential(
-                    public_key=ask.public_key, name="first", issued=now, scope=scope, signer=signer
-                ),
+            first = Credential(
+                public_key=ask.public_key, name="first", issued=now, scope=scope, signer=signer
             )
-        tenant = Tenant(id=ask.id, plan=ask.plan, created=now, updated=now, credentials=first)
+            tenant = msgspec.structs.replace(tenant, credentials=(first,))
         created, revision = await self._store.create(tenant)
         await self._tenants.reach(revision)
         jwt = None
@@ -127,17 +129,13 @@ class TenantsService:
 
     async def list(self, _ctx: PlatformContext, ask: ListTenants) -> TenantPage:
         """A page of tenants, in the order of their ids, without their credentials."""
-        rows = sorted(
-            name
-            for name, tenant in self._tenants.rows.items()
-            if name > ask.after and (ask.state is None or tenant.state == ask.state)
-        )
-        page = rows[: ask.limit]
+        names = self._doors.ledger.names
+        rows = (self._tenants.rows[name] for name in islice(names, bisect(names, ask.after), None))
+        found = (each for each in rows if ask.state is None or each.state == ask.state)
+        page = list(islice(found, ask.limit))
         return TenantPage(
-            tenants=tuple(
-                msgspec.structs.replace(self._tenants.rows[name], credentials=()) for name in page
-            ),
-            next=page[-1] if len(rows) > len(page) else None,
+            tenants=tuple(msgspec.structs.replace(each, credentials=()) for each in page),
+            next=page[-1].id if next(found, None) is not None else None,
         )
 
     async def suspend(self, _ctx: PlatformContext, ask: SuspendTenant) -> TenantAnswer:
@@ -197,8 +195,8 @@ class TenantsService:
         )
 
         def change(tenant: Tenant) -> Tenant:
-            scope = scope_of(tenant, issued)
-            return with_credential(tenant, msgspec.structs.replace(credential, scope=scope))
+            issued_in = msgspec.structs.replace(credential, scope=self._scope(tenant, issued))
+            return with_credential(tenant, issued_in, self._is_void)
 
         tenant = (await self._change(ask.id, change)).tenant
         jwt = self._home.tenant_jwt(
@@ -290,9 +288,19 @@ class TenantsService:
         if public_key is None:
             return
         await self._tenants.sync()
-        for other, tenant in self._tenants.rows.items():
-            if other != name and any(c.public_key == public_key for c in tenant.credentials):
-                raise key_taken()
+        owner = self._doors.ledger.owner(public_key)
+        if owner not in ("", name):
+            raise key_taken()
+        self._doors.check_room()
+
+    def _scope(self, tenant: Tenant, now: float) -> str:
+        """The scope of new credentials: each generation of them has one of its own."""
+        return scope_of(tenant, now, self._tenants.revision // GENERATION)
+
+    def _is_void(self, credential: Credential) -> bool:
+        """Tell whether nothing can ever sign it again: then no record needs to name it."""
+        ledger, place = self._doors.ledger, Place(credential.signer, credential.scope)
+        return place not in ledger.live and is_closed(place.scope, self._tenants.revision)
 
     async def _change(self, name: str, change: Change) -> TenantAnswer:
         tenant, revision = await self._store.change(name, change)

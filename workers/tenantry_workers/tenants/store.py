@@ -95,10 +95,17 @@ def next_record(
     )
 
 
-def with_credential(tenant: Tenant, credential: Credential) -> Tenant:
-    """Add a credential; those that are over by themselves go."""
+def with_credential(
+    tenant: Tenant, credential: Credential, is_void: Callable[[Credential], bool] = lambda _: False
+) -> Tenant:
+    """Add a credential; those that are over by themselves go, and revoked ones that are void."""
     now = time.time()
-    kept = tuple(c for c in tenant.credentials if c.expires is None or c.expires > now)
+    kept = tuple(
+        each
+        for each in tenant.credentials
+        if (each.expires is None or each.expires > now)
+        and (each.revoked is None or not is_void(each))
+    )
     if any(c.public_key == credential.public_key for c in kept):
         raise key_taken()
     live = sum(c.revoked is None for c in kept)

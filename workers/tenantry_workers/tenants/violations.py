@@ -18,10 +18,10 @@ from tenantry import tasks
 from tenantry.bus import Table
 from tenantry.messages import Tenant
 from tenantry.runtime.audit import Audit
+from tenantry_workers.tenants.ledger import CredentialLedger
 
 _POLL = 0.25
 _CHUNK = 1 << 20
-_KNOWN = 10_000
 _MARK = b" Violation - Subject "
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _LINE = re.compile(
@@ -37,11 +37,13 @@ log = structlog.get_logger("tenantry.tenants")
 class Violations:
     """Follows the log of a nats-server on this machine, also when it is rotated."""
 
-    def __init__(self, path: Path, audit: Audit, tenants: Table[Tenant]) -> None:
+    def __init__(
+        self, path: Path, audit: Audit, tenants: Table[Tenant], ledger: CredentialLedger
+    ) -> None:
         self._path = path
         self._audit = audit
         self._tenants = tenants
-        self._users: dict[str, str] = {}
+        self._ledger = ledger
         self._file: BinaryIO | None = None
         self._rest = b""
         self._task: asyncio.Task[None] | None = None
@@ -102,7 +104,7 @@ class Violations:
         if found is None:
             return
         subject = found["subject"][1:-1]
-        tenant = self._tenant(found["user"])
+        tenant = self._ledger.owner(found["user"])
         _, _, rest = subject.partition(".")
         other = rest.partition(".")[0]
         self._audit.refused(
@@ -115,18 +117,3 @@ class Violations:
             subject=subject,
             why=f"{found['what'].lower()} not permitted by nats-server",
         )
-
-    def _tenant(self, user: str) -> str:
-        """Whose a key is; empty for one of the mesh, or of nobody's."""
-        if user not in self._users:
-            if len(self._users) >= _KNOWN:
-                self._users.clear()
-            self._users[user] = next(
-                (
-                    name
-                    for name, tenant in self._tenants.rows.items()
-                    if any(each.public_key == user for each in tenant.credentials)
-                ),
-                "",
-            )
-        return self._users[user]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 import msgspec
@@ -64,6 +64,7 @@ class VolumeCount:
         tenants: Table[Tenant],
         plans: Table[Plan],
         *,
+        overridden: Mapping[str, Tenant],
         instance: str,
         max_age: float = 0.0,
     ) -> None:
@@ -71,6 +72,8 @@ class VolumeCount:
         self._events = events
         self._tenants = tenants
         self._plans = plans
+        self._overridden = overridden
+        """The tenants that have limits of their own."""
         self._instance = instance
         self._max_age = max_age
         self._bucket = Bucket(bus, BUCKET, Volume)
@@ -116,10 +119,11 @@ class VolumeCount:
 
     def _bounds(self) -> dict[str, int]:
         """The bytes that are allowed, of tenants for which there is a bound."""
-        now = time.time()
+        now, rows = time.time(), self._tenants.rows
+        bounded = any(plan.journal_bytes for plan in self._plans.rows.values())
         return {
             tenant.id: plan.journal_bytes
-            for tenant in self._tenants.rows.values()
+            for tenant in (rows if bounded else self._overridden).values()
             if tenant.state != "deleted"
             and (plan := limits_of(tenant, self._plans.rows, now)) is not None
             and plan.journal_bytes

@@ -79,7 +79,7 @@ class TenantsWorker:
             plans = Table(Bucket(bus, "plans", Plan))
             tenants = Table(Bucket(bus, "tenants", Tenant))
             doors = Doors(bus, system, self._home, tenants, plans)
-            tenants.listen(doors.changed)
+            tenants.listen(doors.noted)
             plans.listen(doors.changed)
             publisher = EventPublisher(bus, minter, tenants, plans)
             events = TenantEvents(bus, publisher)
@@ -92,15 +92,18 @@ class TenantsWorker:
                 publisher,
                 tenants,
                 plans,
+                overridden=doors.ledger.overridden,
                 instance=self.instance,
                 max_age=self._config.journal.max_age,
             )
             account = self._home.edge_public_key
-            connections = Connections(system, account, publisher, tenants, plans)
+            connections = Connections(
+                system, account, publisher, tenants, plans, doors.ledger.overridden
+            )
             audit = Audit(bus, "tenants", self.instance)
             watch: list[RefusedLogins | Violations] = [RefusedLogins(system, audit, doors, tenants)]
             if self._options.server_log is not None:
-                watch.append(Violations(self._options.server_log, audit, tenants))
+                watch.append(Violations(self._options.server_log, audit, tenants, doors.ledger))
             follow = (events, letters, limits, quotas, due, volumes, connections)
             health = JournalWatch(bus)
             for part in (plans, tenants, doors, *follow, audit, *watch, health):
