@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from tenantry.cli.connection import Connection
@@ -31,13 +32,18 @@ async def ask(at: Connection, action: str, body: Any, type: type[T]) -> T:  # no
         return await mesh.call(action, body, type)
 
 
-async def all_tenants(at: Connection, state: TenantState | None = None) -> list[Tenant]:
-    """All tenants, in the order of their ids, page by page."""
-    found: list[Tenant] = []
+async def all_tenants(
+    at: Connection, state: TenantState | None = None
+) -> list[tuple[Tenant, int | None]]:
+    """All tenants, in the order of their ids, with how many of their credentials are in force.
+
+    None: an older tenants worker does not tell.
+    """
+    found: list[tuple[Tenant, int | None]] = []
     after: str | None = ""
     async with control(at) as mesh:
         while after is not None:
             page = await mesh.call("list", ListTenants(after=after, state=state), TenantPage)
-            found += page.tenants
+            found += zip_longest(page.tenants, page.credentials)
             after = page.next
     return found

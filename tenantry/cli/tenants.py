@@ -113,11 +113,17 @@ def list_(
     """List all tenants, in the order of their ids."""
     found = loop.run(all_tenants(at, only))
     if form == "json":
-        output.json(found)
+        output.json([_listed(*each) for each in found])
         return
     rows = [
-        (each.id, each.plan, each.state, output.moment(each.created), _in_force(each))
-        for each in found
+        (
+            each.id,
+            each.plan,
+            each.state,
+            output.moment(each.created),
+            "-" if count is None else count,
+        )
+        for each, count in found
     ]
     output.table(("tenant", "plan", "state", "created", "credentials"), rows)
 
@@ -206,6 +212,13 @@ def _print(tenant: Tenant, form: output.Format, *lines: str) -> None:
         output.json(tenant)
     else:
         output.line("\n".join(lines))
+
+
+def _listed(tenant: Tenant, count: int | None) -> dict[str, object]:
+    """A tenant with the number of its credentials in force: a list does not tell them apart."""
+    fields = msgspec.to_builtins(tenant)
+    del fields["credentials"]
+    return {**fields, "credentials_in_force": count}
 
 
 def _in_force(tenant: Tenant) -> int:

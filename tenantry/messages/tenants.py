@@ -98,6 +98,8 @@ class TenantPage(Message, frozen=True, kw_only=True):
     """
 
     tenants: tuple[Tenant, ...]
+    credentials: tuple[int, ...] = ()
+    """How many credentials of each are in force, in the same order."""
     next: str | None = None
 
 

@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from tenantry import errors
+from tenantry.operator.keys import KeyPair, Kind
 from tests.mesh import Mesh
 
 _numbers = itertools.count(1)
@@ -154,7 +155,16 @@ async def test_tenants_are_listed_in_pages_in_the_order_of_their_ids(mesh: Mesh)
 
 
 async def test_the_last_page_has_no_next(mesh: Mesh) -> None:
-    assert await mesh.control("list", after="zzz") == {"tenants": [], "next": None}
+    assert (await mesh.control("list", after="zzz"))["next"] is None
+
+
+async def test_a_list_says_how_many_credentials_are_in_force(mesh: Mesh) -> None:
+    key = KeyPair.generate(Kind.USER).public_key
+    await mesh.control("create", id="zx-1", public_key=key)
+    await mesh.control("create", id="zx-2")
+    assert (await mesh.control("list", after="zx", limit=2))["credentials"] == [1, 0]
+    await mesh.control("revoke_credentials", id="zx-1", public_key=key)
+    assert (await mesh.control("list", after="zx", limit=2))["credentials"] == [0, 0]
 
 
 async def test_a_list_may_be_of_one_state(mesh: Mesh) -> None:

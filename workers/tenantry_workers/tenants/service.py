@@ -40,7 +40,7 @@ from tenantry.messages import (
 )
 from tenantry.operator import OperatorHome
 from tenantry.operator.keys import Kind, is_public_key
-from tenantry.plans import check, effective, limits_of, scope_of
+from tenantry.plans import check, effective, in_force, limits_of, scope_of
 from tenantry.service.service import Service
 from tenantry_workers.tenants.doors import Doors
 from tenantry_workers.tenants.ledger import GENERATION, Place, is_closed
@@ -128,13 +128,14 @@ class TenantsService:
         return await self._store.get(ask.id)
 
     async def list(self, _ctx: PlatformContext, ask: ListTenants) -> TenantPage:
-        """A page of tenants, in the order of their ids, without their credentials."""
-        names = self._doors.ledger.names
+        """A page of tenants, in the order of their ids, with the number of their credentials."""
+        names, now = self._doors.ledger.names, time.time()
         rows = (self._tenants.rows[name] for name in islice(names, bisect(names, ask.after), None))
         found = (each for each in rows if ask.state is None or each.state == ask.state)
         page = list(islice(found, ask.limit))
         return TenantPage(
             tenants=tuple(msgspec.structs.replace(each, credentials=()) for each in page),
+            credentials=tuple(sum(in_force(c, now) for c in each.credentials) for each in page),
             next=page[-1].id if next(found, None) is not None else None,
         )
 
