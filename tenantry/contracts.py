@@ -248,6 +248,14 @@ _MESH = (
         "KV_replays",
     ),
     Row(
+        "$KV.suspended.<tenant>",
+        "record",
+        "Suspension",
+        "tenants",
+        "services",
+        "KV_suspended",
+    ),
+    Row(
         "$KV.redrives.<tenant>.<number>",
         "record",
         "Redrive",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from tenantry.bus import Bucket, Bus, Table
-from tenantry.messages import Cursor, Replay
+from tenantry.messages import Cursor, Replay, Suspension
 
 T = TypeVar("T")
 
@@ -68,6 +68,11 @@ class Rows(Generic[T]):
 def cursors(bus: Bus, service: str) -> Rows[Cursor]:
     """Which state is live of the tenants that were replayed or recovered."""
     return Rows(bus, "cursors", Cursor, service, Cursor())
+
+
+def suspended(bus: Bus) -> Table[Suspension]:
+    """The tenants whose stored messages wait."""
+    return Table(Bucket(bus, "suspended", Suspension))
 
 
 def replays(bus: Bus, service: str) -> Rows[Replay | None]:

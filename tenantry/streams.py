@@ -34,6 +34,7 @@ BUCKETS = {
     "redrives": 1,
     "usage": 1,
     "volumes": 1,
+    "suspended": 1,
 }
 """The buckets, and how many revisions each key keeps."""
 

@@ -137,7 +137,10 @@ def suspend(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Suspend a tenant: its messages are refused until it is resumed."""
+    """Suspend a tenant: its messages are refused until it is resumed.
+
+    What it has stored or scheduled already waits, but for what a handler has begun.
+    """
     body = SuspendTenant(id=subjects.check_tenant(tenant), reason=reason)
     answer = loop.run(ask(at, "suspend", body, TenantAnswer))
     _print(answer.tenant, form, f"suspended {tenant}")
@@ -151,7 +154,7 @@ def resume(
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:
-    """Let a suspended tenant send again."""
+    """Let a suspended tenant send again; what has waited is handled within seconds."""
     body = TenantRef(id=subjects.check_tenant(tenant))
     answer = loop.run(ask(at, "resume", body, TenantAnswer))
     _print(answer.tenant, form, f"resumed {tenant}")

@@ -20,7 +20,7 @@ from tenantry.delivery.environment import Item
 from tenantry.delivery.lane import SIDE_MAX, Queue
 from tenantry.delivery.partition import Partition
 from tenantry.delivery.settlement import longest_pause
-from tenantry.errors import JetStreamError, Rejection
+from tenantry.errors import JetStreamError, Rejection, TenantSuspended
 from tenantry.messages.checkpoints import Open
 from tenantry.streams import JOURNAL
 
@@ -89,11 +89,17 @@ class CatchUp:
             await self._pause(_LOOK)
             return False
         left = self._left(side)
-        if left > 0 or self._queue.running:
+        if left > 0 or self._queue.running or self._is_suspended(side):
             await self._pause(left if left > 0 else _LOOK)
             return False
         self._lane.retry(self._queue)
         return True
+
+    def _is_suspended(self, side: Open) -> bool:
+        """Tell whether it waits until its tenant is resumed; what was erased is looked for."""
+        if side.code != TenantSuspended.code or not side.retry_at:
+            return False
+        return self._queue.tenant in self._partition.env.suspended.rows
 
     def _left(self, side: Open) -> float:
         """Seconds until a row is due, at most as long as a pause can be.

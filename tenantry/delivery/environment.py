@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from tenantry.bus import Bus
+from tenantry.bus import Bus, Table
 from tenantry.bus.jetstream import Delivery
 from tenantry.context.context import Context
 from tenantry.context.fence import Fence
@@ -15,7 +15,7 @@ from tenantry.delivery.dead_letters import DeadLetters, Incoming
 from tenantry.delivery.leases import Leases
 from tenantry.delivery.settlement import Result
 from tenantry.delivery.suspects import Suspects
-from tenantry.messages import Cursor, Replay
+from tenantry.messages import Cursor, Replay, Suspension
 from tenantry.rows import Rows
 from tenantry.service.handler import Handler
 from tenantry.service.service import Service
@@ -72,6 +72,7 @@ class Environment:
     attempts: Attempts
     cursors: Rows[Cursor]
     replays: Rows[Replay | None]
+    suspended: Table[Suspension]
     checkpoints: Checkpoints
     leases: Leases
     letters: DeadLetters

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from tenantry import subjects
-from tenantry.bus import Bus, Message, Subscription
+from tenantry.bus import Bus, Message, Subscription, Table
 from tenantry.delivery import owner as owners
 from tenantry.delivery.assignment import assign
 from tenantry.delivery.checkpoints import Checkpoints
@@ -20,7 +20,7 @@ from tenantry.delivery.leases import Leases
 from tenantry.delivery.owner import Owner
 from tenantry.delivery.suspects import Suspects
 from tenantry.errors import JetStreamError, Rejection
-from tenantry.messages import Cursor, Replay
+from tenantry.messages import Cursor, Replay, Suspension
 from tenantry.rows import Rows
 from tenantry.service.service import Service
 
@@ -35,6 +35,7 @@ class Known:
 
     cursors: Rows[Cursor]
     replays: Rows[Replay | None]
+    suspended: Table[Suspension]
     suspects: Suspects
 
 
@@ -64,6 +65,7 @@ class Lanes:
             attempts=attempts,
             cursors=known.cursors,
             replays=known.replays,
+            suspended=known.suspended,
             checkpoints=Checkpoints(bus, service.name),
             leases=self._leases,
             letters=DeadLetters(bus, service.name),

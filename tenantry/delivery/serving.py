@@ -29,6 +29,9 @@ _CUT = 2.0
 
 _AGAIN = 0.5
 
+_LIFE = "tenants."
+"""The events of a tenant's own life are handled also while it is suspended."""
+
 log = structlog.get_logger("tenantry.delivery")
 
 
@@ -153,7 +156,10 @@ class Serving:
         """Run one message, and decide what becomes of it."""
         seq, (message, delivery), failed, lost = run.begun
         queue = run.queue
-        handler = self._handlers.get(message.subject.split(".", 3)[3])
+        name = message.subject.split(".", 3)[3]
+        if queue.tenant in self._env.suspended.rows and not name.startswith(_LIFE):
+            return settlement.SUSPENDED
+        handler = self._handlers.get(name)
         if handler is None:
             return self._unknown(message.subject, failed)
         if lost and (why := settlement.given_up(handler.retry, failed, lost)):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tenantry.delivery import timing
-from tenantry.errors import HandlerFailed, Rejection, UnknownAction
+from tenantry.errors import HandlerFailed, Rejection, TenantSuspended, UnknownAction
 from tenantry.service.handler import Handler
 from tenantry.service.retry import Retry
 
@@ -66,6 +66,11 @@ class Release(NamedTuple):
 
 
 SETTLE = Settle()
+
+SUSPENDED = RetryAfter(
+    timing.NOT_BEGUN_RETRY, TenantSuspended("its messages wait until it is resumed"), counts=False
+)
+"""What is decided for a message of a suspended tenant; its queue then waits until it is resumed."""
 
 Decision = Settle | RetryAfter | DeadLetter | Release
 

@@ -83,6 +83,16 @@ class SetPlan(Message, frozen=True, kw_only=True):
     plan: Name
 
 
+class Suspension(Message, frozen=True, kw_only=True):
+    """A tenant whose stored messages wait (KV bucket `suspended`, key: the id).
+
+    It follows from the tenant's record, which no service may read.
+    """
+
+    since: float
+    """When it was suspended, seconds since the epoch."""
+
+
 class ListTenants(Message, frozen=True, kw_only=True):
     """`platform.tenants.list`: a page in the order of ids, after `after`."""
 

@@ -204,6 +204,7 @@ _SERVICE = Template(
             *_watches("replays", f"{_OWN}.*"),
             *_gets("replays", f"{_OWN}.*"),
             *_last_of("replays"),
+            *_watches("suspended"),
             *_gets("checkpoints", f"{_OWN}.*"),
             *_gets("leases", f"{_OWN}.*"),
             *_consumes("leases", f"{_OWN}.*"),
@@ -233,7 +234,7 @@ def _manages(stream: str) -> tuple[str, ...]:
 _STREAMS = (JOURNAL, DEAD, SCHEDULES, TIMERS, AUDIT, RESTORING, *(f"KV_{name}" for name in BUCKETS))
 _WRITTEN = (
     *("tenants", "plans", "keys", "usage", "volumes"),
-    *("cursors", "checkpoints", "replays", "redrives"),
+    *("cursors", "checkpoints", "replays", "redrives", "suspended"),
 )
 _OUTBOXES = {
     "KV_tenants": "tenants-events",

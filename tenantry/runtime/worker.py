@@ -171,6 +171,7 @@ class ServiceRun:
         self.alive = Alive(service=service.name, version=service.version, instance=instance)
         self._cursors = rows.cursors(bus, service.name)
         self._replays = rows.replays(bus, service.name)
+        self._suspended = rows.suspended(bus)
         self._audit = Audit(bus, service.name, instance)
         self.runner = Runner(
             service,
@@ -197,6 +198,7 @@ class ServiceRun:
             Known(
                 cursors=self._cursors,
                 replays=self._replays,
+                suspended=self._suspended,
                 suspects=suspects if suspects is not None else Suspects(),
             ),
         )
@@ -212,6 +214,7 @@ class ServiceRun:
             living = await registry.living(self._bus, self.service.name)
             await self._cursors.start()
             await self._replays.start()
+            await self._suspended.start()
             versions = {alive.version for alive in living}
             await registry.register(self._bus, self.service.declaration(), versions)
             if self._declared is not None:
@@ -276,4 +279,5 @@ class ServiceRun:
         await self._members.stop()
         await self._cursors.stop()
         await self._replays.stop()
+        await self._suspended.stop()
         self._metrics.stop()

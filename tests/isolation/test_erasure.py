@@ -239,8 +239,8 @@ async def _remembers(program: Program, texts: list[str]) -> bool:
 
 
 CANARY = "canary-of-the-erased"
-ITS_OWN = ("KV_tenants", "KV_volumes")
-"""Where its record stays, and what was counted of it: no body and no header of its messages."""
+ITS_OWN = ("KV_tenants", "KV_suspended", "KV_volumes")
+"""Where its record stays, that it is suspended, and what was counted of it: no body, no header."""
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ BUCKETS = {
     "replays": "orders.acme",
     "checkpoints": "orders.3",
     "leases": "orders.one",
+    "suspended": "acme",
 }
 """The buckets, and a key in each."""
 
@@ -232,6 +233,7 @@ WATCHES = {
             ("replays", "orders.*"),
             ("leases", "orders.*"),
         ],
+        ("suspended", ">"),
     ],
 }
 READS_NOT = {"router": ["state"], "service": ["tenants", "plans"]}

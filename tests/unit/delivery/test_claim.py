@@ -41,6 +41,7 @@ class Bench:
             attempts=nothing,
             cursors=nothing,
             replays=nothing,
+            suspended=nothing,
             checkpoints=self.kept,
             leases=instance.leases,
             letters=DeadLetters(crowd.bus, crowd.service),

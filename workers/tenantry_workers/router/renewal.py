@@ -42,7 +42,7 @@ class Renewal:
     async def renew(self, ask: RenewContext) -> RenewedContext:
         """Mint for the tenant of journal message `ask.seq`; raises :class:`BadContext`.
 
-        A suspended tenant's backlog is still finished; a deleted one's is not.
+        A suspended tenant's is renewed: what was begun is finished. A deleted one's is not.
         """
         answer = await self._bus.call(f"$JS.API.DIRECT.GET.{JOURNAL}", encode({"seq": ask.seq}))
         found: dict[Any, str] = answer.headers or {}

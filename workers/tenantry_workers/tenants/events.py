@@ -15,6 +15,7 @@ from tenantry.messages import EVENT_OF_CHANGE, Tenant, TenantEvent
 from tenantry.wire import trace
 from tenantry_workers.tenants.outbox import DurableOutbox
 from tenantry_workers.tenants.publisher import EventPublisher, one_at_a_time
+from tenantry_workers.tenants.suspensions import Suspensions
 
 _STREAM = "KV_tenants"
 
@@ -36,13 +37,15 @@ def event_of(tenant: Tenant) -> TenantEvent:
 class TenantEvents:
     """Publishes them; of several replicas, each takes what the consumer gives it."""
 
-    def __init__(self, bus: Bus, events: EventPublisher) -> None:
+    def __init__(self, bus: Bus, events: EventPublisher, suspensions: Suspensions) -> None:
         self._events = events
+        self._suspensions = suspensions
         config = one_at_a_time("tenants-events", "$KV.tenants.>")
         self._outbox = DurableOutbox(bus, _STREAM, config, self._publish)
 
     async def start(self) -> None:
         """Make the consumer and begin."""
+        await self._suspensions.start()
         await self._outbox.start()
 
     async def stop(self) -> None:
@@ -57,5 +60,6 @@ class TenantEvents:
         except msgspec.MsgspecError as error:
             log.error("a tenant's record is unreadable", key=message.subject, why=str(error))
             return
+        await self._suspensions.follow(tenant)
         msg_id = f"{tenant.id}.t.{Delivery.of(message).seq}"
         await self._events.publish(event_of(tenant), msg_id=msg_id, hop=trace.new())

@@ -38,6 +38,7 @@ from tenantry_workers.tenants.quotas import QuotaEvents
 from tenantry_workers.tenants.schedules import DueSchedules
 from tenantry_workers.tenants.service import TenantsService
 from tenantry_workers.tenants.store import TenantStore
+from tenantry_workers.tenants.suspensions import Suspensions
 from tenantry_workers.tenants.upgrade import Upgrade
 from tenantry_workers.tenants.violations import Violations
 from tenantry_workers.tenants.volumes import VolumeCount
@@ -82,7 +83,7 @@ class TenantsWorker:
             tenants.listen(doors.noted)
             plans.listen(doors.changed)
             publisher = EventPublisher(bus, minter, tenants, plans)
-            events = TenantEvents(bus, publisher)
+            events = TenantEvents(bus, publisher, Suspensions(bus, tenants))
             letters = DeadLetterEvents(bus, publisher, tenants)
             due = DueSchedules(bus, minter, keys.ring, tenants, plans)
             limits = PlanEvents(bus, publisher, tenants)
