@@ -13,7 +13,7 @@ import pytest
 from tenantry import errors
 from tenantry.bus import Bucket, Bus, api
 from tenantry.journal.erase import erase
-from tenantry.messages import Volume
+from tenantry.messages import Volume, VolumeProgress
 from tenantry.volumes import BUCKET, total
 from tenantry_workers.router import RouterWorker
 from tenantry_workers.tenants import TenantsWorker
@@ -216,6 +216,25 @@ async def test_it_is_counted_on_by_the_next_worker(own_mesh: Mesh, alone: Progra
         own_mesh.start(TenantsWorker(own_mesh.options()))
     async with await own_mesh.insider("control") as bus:
         await eventually(lambda: is_exact(bus, alone.id))
+
+
+async def test_it_is_counted_on_where_the_former_clock_was_an_hour_ahead(
+    own_mesh: Mesh, alone: Program
+) -> None:
+    async with await own_mesh.insider("control") as control:
+        place = Bucket(control, "volumes", VolumeProgress)
+
+        async def is_counted_on() -> bool:
+            entry = await place.get("journal.progress")
+            return entry is not None and entry.value.owner != "former"
+
+        def taken(there: VolumeProgress | None) -> VolumeProgress:
+            seen = time.time() + 3600
+            before = there or VolumeProgress()
+            return msgspec.structs.replace(before, owner="former", seen=seen)
+
+        await place.change("journal.progress", taken)
+        await eventually(is_counted_on)
 
 
 async def test_it_is_counted_on_after_the_server_was_killed(own_mesh: Mesh, alone: Program) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
 
+from tenantry import clock
 from tenantry.bus import Bucket, Bus
 from tenantry.errors import JetStreamError, Rejection
 from tenantry.messages import Count, Quota, Usage
@@ -101,7 +101,7 @@ class Quotas:
         bus: Bus,
         *,
         routers: Callable[[], int] = lambda: 1,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
     ) -> None:
         self._bucket = Bucket(bus, "usage", Usage)
         self._routers = routers

@@ -6,10 +6,10 @@ The tenants worker counts what is there; a router adds what it has let through s
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 
+from tenantry import clock
 from tenantry.bus import Bucket, Bus, Table
 from tenantry.errors import QuotaExceeded
 from tenantry.messages import Plan, Volume, VolumeProgress
@@ -37,7 +37,7 @@ class _Known:
 class Volumes:
     """The volumes of all tenants, as one router sees them."""
 
-    def __init__(self, bus: Bus, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, bus: Bus, *, clock: Callable[[], float] = clock.now) -> None:
         self.rows = Table(Bucket(bus, BUCKET, Volume), filter="*")
         self.progress = Table(Bucket(bus, BUCKET, VolumeProgress), filter=PROGRESS)
         self._clock = clock

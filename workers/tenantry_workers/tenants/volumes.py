@@ -8,17 +8,17 @@ tenant, nothing is read.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 import msgspec
 import structlog
 
-from tenantry import subjects, tasks
+from tenantry import clock, subjects, tasks
 from tenantry.bus import Bucket, Bus, Table
 from tenantry.bus.jetstream import StoredMessage, api
 from tenantry.bus.reading import read
+from tenantry.context.token import SKEW
 from tenantry.messages import (
     Plan,
     QuotaExhausted,
@@ -105,7 +105,7 @@ class VolumeCount:
             self._rows.wrote(name, None, await self._bucket.delete(name))
         if not bounds or (place := await self._claim()) is None:
             return
-        at, end = time.time(), await self._end()
+        at, end = clock.now(), await self._end()
         if not self._rows.rows:
             place = msgspec.structs.replace(place, seq=max(place.seq, end))
         for name in sorted(bounds.keys() - self._rows.rows.keys()):
@@ -114,12 +114,12 @@ class VolumeCount:
         while place.seq < end:
             place = await self._batch(place, end, bounds)
             await self._write(place)
-        if begun != end or at - place.seen > _BEAT:
+        if begun != end or not 0 <= at - place.seen <= _BEAT:
             await self._write(msgspec.structs.replace(place, at=at))
 
     def _bounds(self) -> dict[str, int]:
         """The bytes that are allowed, of tenants for which there is a bound."""
-        now, rows = time.time(), self._tenants.rows
+        now, rows = clock.now(), self._tenants.rows
         bounded = any(plan.journal_bytes for plan in self._plans.rows.values())
         return {
             tenant.id: plan.journal_bytes
@@ -139,12 +139,14 @@ class VolumeCount:
             await self._place.put(PROGRESS, fresh)
             return fresh
         place = entry.value
-        if place.owner != self._instance and time.time() - place.seen < _PATIENCE:
+        # One that has said so long after now had a clock that was wrong: it counts as silent.
+        age = clock.now() - place.seen
+        if place.owner != self._instance and -SKEW < age < _PATIENCE:
             return None
         return msgspec.structs.replace(place, owner=self._instance)
 
     async def _write(self, place: VolumeProgress) -> None:
-        seen = round(time.time(), 3)
+        seen = round(clock.now(), 3)
         await self._place.put(PROGRESS, msgspec.structs.replace(place, seen=seen))
 
     async def _end(self) -> int:
@@ -160,9 +162,9 @@ class VolumeCount:
             async for message in messages:
                 pieces.append(self._piece(message))
                 if len(pieces) >= _AT_ONCE:
-                    volume, pieces = counted(volume, pieces, message.seq, time.time()), []
+                    volume, pieces = counted(volume, pieces, message.seq, clock.now()), []
         last = max([place, *(piece.seq for piece in pieces)])
-        whole = counted(volume, pieces, last, time.time())
+        whole = counted(volume, pieces, last, clock.now())
         await self._change(name, bound, lambda row: row or whole)
 
     async def _batch(
@@ -196,7 +198,7 @@ class VolumeCount:
         def change(row: Volume | None) -> Volume | None:
             if row is None:
                 return None  # erased meanwhile: all of it is counted anew
-            return counted(row, pieces, pieces[-1].seq, time.time())
+            return counted(row, pieces, pieces[-1].seq, clock.now())
 
         await self._change(name, bound, change)
 
@@ -212,7 +214,7 @@ class VolumeCount:
     # --- telling -------------------------------------------------------------------------------
 
     async def _tell(self, name: str, bound: int, row: Volume) -> None:
-        used, tenant = total(row, time.time()), self._tenants.get(name)
+        used, tenant = total(row, clock.now()), self._tenants.get(name)
         reached = level(used, bound)
         rank = _LEVELS.index(reached) - _LEVELS.index(row.told)
         if tenant is None or (rank <= 0 and (not row.told or used * 10 >= bound * 7)):
@@ -222,7 +224,7 @@ class VolumeCount:
             event = kind(
                 tenant=name,
                 plan=tenant.plan,
-                at=round(time.time(), 3),
+                at=round(clock.now(), 3),
                 quota=NAME,
                 window="",
                 used=used,
