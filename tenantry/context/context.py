@@ -24,7 +24,6 @@ from tenantry.context.fence import Fence, free
 from tenantry.context.schedule import Moment
 from tenantry.context.state import State, Write
 from tenantry.errors import (
-    BadSubject,
     DeclarationError,
     Hopeless,
     TenantryError,
@@ -253,6 +252,11 @@ class Context:
         ValueError for NaN and infinity in the body.
         """
         self._check()
+        if not isinstance(event, Event):
+            raise DeclarationError(
+                f"{self.service} can't emit {event!r:.80}: it is no event",
+                hint="emit what `service.event(…)` has returned",
+            )
         if event.service != self.service:
             raise DeclarationError(f"{self.service} can't emit {event.service}.{event.name}")
         if not isinstance(body, codec.classes(event.type)):
@@ -271,7 +275,7 @@ class Context:
 
     def send(
         self,
-        command: str,
+        command: object,
         body: Any,
         *,
         after: float | None = None,
@@ -289,8 +293,7 @@ class Context:
         :class:`~tenantry.errors.TooMuchEmitted` beyond 1,000 messages or 8 MiB.
         """
         self._check()
-        to = self._to(command)
-        self._mesh.check(command, "command")
+        to = self._target(command, "command")
         due = schedule.due_time(after, at, clock.now())
         if due is None:
             self._stage(self._message(to, body), on_replay)
@@ -340,8 +343,7 @@ class Context:
                 f"{self.service}.{self.action} asks {action} in a replay",
                 hint="ask only `if not ctx.replaying`, or with on_replay=True",
             )
-        to = self._to(action)
-        self._mesh.check(action, "request")
+        to = self._target(action, "request")
         answer = await self._mesh.request(self, to, codec.encode(body), timeout)
         with from_inside():  # an answer that does not fit is not the asker's fault
             return codec.Decoder(type)(answer)
@@ -379,6 +381,15 @@ class Context:
         """Make this the context of the running task."""
         _current.set(self)
 
+    def _target(self, name: object, kind: Kind) -> Address:
+        """Where an action is, for this tenant; raises where it can't be used as this kind."""
+        if not isinstance(name, str):
+            raise DeclarationError(
+                f"{name!r:.80} is not the name of a {kind}", hint='write "<service>.<action>"'
+            )
+        self._mesh.check(name, kind)
+        return Address(self.tenant, *subjects.split_action(name))
+
     def _stage(self, staged: Staged, on_replay: bool) -> None:
         self._count += 1  # also for what is held back: ids are the same in a replay
         if self.replaying and not on_replay:
@@ -393,14 +404,6 @@ class Context:
             )
         self._bytes = size
         self._staged.append(staged)
-
-    def _to(self, name: str) -> Address:
-        """This tenant's action `<service>.<action>`; a wrong name is not the asker's fault."""
-        try:
-            return Address(self.tenant, *subjects.split_action(name))
-        except BadSubject as error:
-            error.inside = True
-            raise
 
     def _message(self, to: Address, body: Any) -> Staged:
         return Staged(subjects.journal(to), codec.encode(body), self._id(self._count))

@@ -20,6 +20,9 @@ from tenantry.subjects import is_version, version_key
 _MOST_NAMES = 50
 """Unknown names that are counted one by one: a handler may make them up from what it is sent."""
 
+_LONGEST_NAME = 127
+"""Characters of `<service>.<action>`."""
+
 _VERBS = {"command": "ctx.send", "request": "ctx.request", "event": "ctx.emit of its own service"}
 
 log = structlog.get_logger("tenantry.worker")
@@ -106,7 +109,7 @@ class Outgoing:
         """Raise :class:`DeclarationError` unless `<service>.<action>` is declared as this kind."""
         action = self._declared.get(name)
         if action is None or action.kind != kind:
-            raise self._refusal(name, kind, action)
+            raise self._refusal(name[:_LONGEST_NAME], kind, action)
 
     def _refusal(self, name: str, kind: Kind, action: ActionInfo | None) -> DeclarationError:
         self._count(name, kind)

@@ -72,6 +72,8 @@ class WorkerMesh:
     ) -> bytes:
         """Ask another service, within what is left of the message's own deadline."""
         budget = _DEFAULT_TIMEOUT if timeout is None else timeout
+        if not isinstance(budget, int | float):
+            raise TypeError(f"timeout= takes seconds, not a {type(budget).__name__}")
         if context.remaining is not None:
             budget = min(budget, context.remaining - _MARGIN)
         if budget <= 0:

@@ -67,6 +67,11 @@ class Worker:
         names = [service.name for service in services]
         if twice := {name for name in names if names.count(name) > 1}:
             raise DeclarationError(f"two services are named {', '.join(sorted(twice))}")
+        if idle := [each.name for each in services if not (each.handlers or each.followers)]:
+            raise DeclarationError(
+                f"service {idle[0]} handles nothing",
+                hint="declare a handler, or import the module that declares them",
+            )
         self.services = list(services)
         self.instance = secrets.token_hex(6)
         self._servers = servers

@@ -68,15 +68,15 @@ def read(
     action: str,
     kind: Kind,
     public: bool,
-    timeout: float,
+    timeout: Any,
     retry: Retry | None = None,
     ordered: bool = True,
     replayable: bool = False,
 ) -> Handler:
     """Read a handler's signature; raises :class:`DeclarationError` where it can't serve."""
     where = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
-    if not inspect.iscoroutinefunction(function):
-        raise DeclarationError(f"{where} must be an async function", hint="write `async def`")
+    _check_function(function, where)
+    _check_options(where, timeout, retry)
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
@@ -102,8 +102,6 @@ def read(
         raise DeclarationError(f"{where}: the body has no type", hint="annotate it")
     if kind != "request" and output is not type(None):
         raise DeclarationError(f"{where}: a {kind} has no answer", hint="return None")
-    if not 0 < timeout < math.inf:
-        raise DeclarationError(f"{where}: the timeout must be positive, it is {timeout:g} s")
     for part in (input_type, output):
         schema_of(part, where)
     return Handler(
@@ -123,6 +121,28 @@ def read(
         decode=Decoder(input_type),
         returns=classes(output),
     )
+
+
+def _check_function(function: Function, where: str) -> None:
+    if inspect.isasyncgenfunction(function):
+        raise DeclarationError(
+            f"{where} has a `yield`, which makes it a generator",
+            hint="a handler answers once: `return` it, or send it with ctx.emit or ctx.send",
+        )
+    if not inspect.iscoroutinefunction(function):
+        raise DeclarationError(f"{where} must be an async function", hint="write `async def`")
+
+
+def _check_options(where: str, timeout: object, retry: object) -> None:
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise DeclarationError(
+            f"{where}: the timeout must be a positive number of seconds, it is {timeout!r}",
+            hint="write timeout=5.0",
+        )
+    if retry is not None and not isinstance(retry, Retry):
+        raise DeclarationError(
+            f"{where}: {retry!r} says not how to retry", hint="write Retry(tries=3)"
+        )
 
 
 def schema_of(kind: Any, where: str = "") -> dict[str, Any]:

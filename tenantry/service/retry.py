@@ -39,7 +39,11 @@ class Retry:
     """Errors of the handler after which no retry can help."""
 
     def __post_init__(self) -> None:
-        if self.tries < 1 or self.first <= 0 or self.most < self.first or not 0 <= self.jitter < 1:
+        try:
+            fits = self.tries >= 1 and 0 < self.first <= self.most and 0 <= self.jitter < 1
+        except TypeError:
+            fits = False
+        if not fits:
             raise DeclarationError(
                 f"{self} can't be followed",
                 hint="tries at least 1, 0 < first <= most, 0 <= jitter < 1",

@@ -56,14 +56,18 @@ class Service:
             raise DeclarationError(
                 f"service {name}: the name is the control plane's own", hint="choose another"
             )
-        if not subjects.is_version(version):
+        if not isinstance(version, str) or not subjects.is_version(version):
             raise DeclarationError(
                 f"service {name}: {version!r} is not a version", hint="write 1.2.3 or 1.2.3-rc.1"
             )
-        if concurrency < 1:
-            raise DeclarationError(f"service {name}: concurrency must be at least 1")
-        if max_hops < 1:
-            raise DeclarationError(f"service {name}: max_hops must be at least 1")
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise DeclarationError(
+                f"service {name}: concurrency must be at least 1, it is {concurrency!r}"
+            )
+        if not isinstance(max_hops, int) or max_hops < 1:
+            raise DeclarationError(
+                f"service {name}: max_hops must be at least 1, it is {max_hops!r}"
+            )
         self.max_hops = max_hops
         self.version = version
         self.description = description
@@ -134,6 +138,11 @@ class Service:
     ) -> Callable[[F], F]:
         """Follow an event of any service, as `<service>.<event>`, durably; else as a command."""
         self._refuse_platform()
+        if not isinstance(event, str | Event):
+            raise DeclarationError(
+                f"service {self.name}: {event!r} is no event",
+                hint='write @service.on("orders.placed")',
+            )
         name = event if isinstance(event, str) else f"{event.service}.{event.name}"
 
         def declare(function: F) -> F:
@@ -173,6 +182,11 @@ class Service:
 
         What it yields is `ctx.resources` in every handler.
         """
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise DeclarationError(
+                f"service {self.name}: the lifespan must be an async generator",
+                hint="write `async def`, and `yield` once in it",
+            )
         self._lifespan = asynccontextmanager(function)
         return self._lifespan
 

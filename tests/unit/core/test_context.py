@@ -172,6 +172,23 @@ def test_an_event_of_another_service_is_refused() -> None:
         context().emit(Event("billing", "paid", Placed), Placed("a"))
 
 
+@pytest.mark.parametrize("event", ["orders.placed", None, Placed])
+def test_what_is_no_event_is_not_emitted(event: Any) -> None:
+    with pytest.raises(DeclarationError, match="it is no event"):
+        context().emit(event, Placed("a"))
+
+
+@pytest.mark.parametrize("command", [PLACED, None, 5])
+def test_what_is_no_name_is_not_sent(command: Any) -> None:
+    with pytest.raises(DeclarationError, match="is not the name of a command"):
+        context().send(command, {})
+
+
+async def test_a_request_waits_for_seconds() -> None:
+    with pytest.raises(TypeError, match="str"):
+        await context().request("orders.place", {}, type=int, timeout="5s")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("body", [Shipped("a"), {"sku": "a"}, None, "a"])
 def test_a_body_of_another_type_is_refused(body: Any) -> None:
     ctx = context()

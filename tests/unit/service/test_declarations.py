@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from tenantry import Context, Service
+from tenantry import Context, Retry, Service, Worker
 from tenantry.errors import DeclarationError
 from tenantry.messages import Empty
 
@@ -58,14 +58,16 @@ def test_a_bad_name_of_a_service_is_refused(name: str) -> None:
         Service(name)
 
 
-@pytest.mark.parametrize("version", ["", "1", "1.0", "v1.0.0", "1.0.0+x", "1.0.0-RC1", "01.0.0"])
-def test_a_bad_version_is_refused(version: str) -> None:
+@pytest.mark.parametrize(
+    "version", [1, None, "", "1", "1.0", "v1.0.0", "1.0.0+x", "1.0.0-RC1", "01.0.0"]
+)
+def test_a_bad_version_is_refused(version: Any) -> None:
     with refuses("is not a version"):
         Service("orders", version=version)
 
 
-@pytest.mark.parametrize("concurrency", [0, -5])
-def test_a_service_that_could_handle_nothing_is_refused(concurrency: int) -> None:
+@pytest.mark.parametrize("concurrency", [0, -5, "8", None])
+def test_a_service_that_could_handle_nothing_is_refused(concurrency: Any) -> None:
     with refuses("concurrency must be at least 1"):
         Service("orders", concurrency=concurrency)
 
@@ -115,8 +117,9 @@ def test_an_async_generator_is_no_handler(service: Service) -> None:
     async def handler(_ctx: Context) -> Any:
         yield
 
-    with refuses("must be an async function"):
+    with refuses("has a `yield`") as caught:
         service.request("place")(handler)
+    assert "`return`" in caught.value.hint
 
 
 async def takes_none() -> None: ...
@@ -179,11 +182,42 @@ def test_an_event_that_json_cannot_carry_is_refused(service: Service) -> None:
         service.event("placed", Odd)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "5s", None])
 @pytest.mark.parametrize("kind", ["request", "command"])
-def test_a_timeout_is_positive_and_ends(service: Service, kind: str, timeout: float) -> None:
-    with refuses("the timeout must be positive"):
+def test_a_timeout_is_positive_and_ends(service: Service, kind: str, timeout: Any) -> None:
+    with refuses("the timeout must be a positive number of seconds"):
         getattr(service, kind)("place", timeout=timeout)(nothing)
+
+
+def test_a_policy_of_retries_is_one(service: Service) -> None:
+    with refuses("says not how to retry"):
+        service.command("place", retry=3)(nothing)  # type: ignore[arg-type]
+    with refuses("can't be followed"):
+        Retry(tries="3")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("event", [nothing, None])
+def test_a_follower_names_its_event(service: Service, event: Any) -> None:
+    with refuses("is no event"):
+        service.on(event)
+
+
+def test_a_lifespan_is_an_async_generator(service: Service) -> None:
+    async def returns() -> None: ...
+
+    def yields() -> Any:
+        yield
+
+    for function in (returns, yields):
+        with refuses("must be an async generator"):
+            service.lifespan(function)  # type: ignore[arg-type]
+
+
+def test_a_worker_takes_no_service_that_handles_nothing(service: Service) -> None:
+    with refuses("orders handles nothing"):
+        Worker([service], servers="nats://127.0.0.1:1")
+    service.request("place")(nothing)
+    Worker([service], servers="nats://127.0.0.1:1")
 
 
 def test_a_command_has_no_answer(service: Service) -> None:
