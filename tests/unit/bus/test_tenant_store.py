@@ -99,11 +99,11 @@ async def test_of_many_who_create_one_tenant_one_does(store: TenantStore) -> Non
 
 
 async def test_the_id_of_a_deleted_tenant_is_not_used_again(store: TenantStore) -> None:
-    """Its journal still names it."""
+    """Backups, exports and logs name it, also after an erasure."""
     made = tenant()
     await store.create(made)
     await store.change(made.id, lambda old: next_record(old, "deleted", state="deleted"))
-    with pytest.raises(Conflict, match="was deleted"):
+    with pytest.raises(Conflict, match="was deleted, and no id is given out again"):
         await store.create(made)
 
 

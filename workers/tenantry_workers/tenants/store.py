@@ -145,7 +145,7 @@ def key_taken() -> Conflict:
 def _taken(tenant: Tenant) -> Conflict:
     if tenant.state == "deleted":
         return Conflict(
-            f"tenant {tenant.id} was deleted, and its journal still names it",
+            f"tenant {tenant.id} was deleted, and no id is given out again",
             hint="choose another id",
         )
     return Conflict(f"tenant {tenant.id} exists already", hint="choose another id")
