@@ -43,12 +43,15 @@ class Control:
             raise rejection
         return codec.Decoder(type)(answer.data)
 
-    async def create(self, tenant: str, *, plan: str = "standard") -> tuple[Tenant, str]:
+    async def create(
+        self, tenant: str, *, plan: str = "standard", key: KeyPair | None = None
+    ) -> tuple[Tenant, str]:
         """Create a tenant; returns it and the text of its first credentials file.
 
-        The key pair is made here: its secret half never crosses the wire.
+        The key pair is made here: its secret half never crosses the wire. With a `key` of one's own
+        it may be repeated when its outcome is not known.
         """
-        key = KeyPair.generate(Kind.USER)
+        key = key or KeyPair.generate(Kind.USER)
         ask = CreateTenant(id=tenant, plan=plan, public_key=key.public_key)
         answer = await self.call("create", ask, TenantAnswer)
         return answer.tenant, creds_files.render(answer.jwt or "", key)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tenantry.control import Control
-from tenantry.errors import SetupError
+from tenantry.errors import DeadlineExceeded, Rejection, SetupError, Unavailable
 from tenantry.messages import RevokeCredentials, TenantAnswer
 from tenantry.operator import creds as creds_files
+from tenantry.operator.keys import KeyPair, Kind
 
 _ROOM = 8192
 """More than any credentials file takes, bytes."""
+
+_SEED = re.compile(r"^SU[A-Z2-7]{56}$", re.ASCII | re.MULTILINE)
 
 
 @contextmanager
@@ -30,23 +34,32 @@ def reserve(path: Path) -> Iterator[Callable[[str], None]]:
         _overwrite(path, text.encode())
         filled = True
 
+    _make(path, "")
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        raise SetupError(
-            f"{path} exists already", hint="move it away, or name another with --creds-file"
-        ) from None
-    except OSError as error:
-        raise _not_written(path, error) from None
-    try:
-        try:
-            _overwrite(path, b"\n" * _ROOM)
-        except OSError as error:
-            raise _not_written(path, error) from None
         yield fill
     finally:
         if not filled:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def reserve_key(path: Path) -> Iterator[tuple[KeyPair, Callable[[str], None]]]:
+    """As :func:`reserve`, with a key pair that is in the file before anything is asked for.
+
+    Where a former try was cut off, it is the one that is there already, so what was asked for can
+    be asked for again. The file goes when the control plane refuses.
+    """
+    key = _begun(path)
+    if key is None:
+        key = KeyPair.generate(Kind.USER)
+        _make(path, creds_files.render("", key))
+    try:
+        yield key, lambda text: _overwrite(path, text.encode())
+    except (Unavailable, DeadlineExceeded):
+        raise  # nobody knows whether it was done: the key is needed to ask again
+    except (Rejection, SetupError):
+        path.unlink(missing_ok=True)
+        raise
 
 
 async def keep(mesh: Control, tenant: str, text: str, fill: Callable[[str], None]) -> None:
@@ -60,6 +73,36 @@ async def keep(mesh: Control, tenant: str, text: str, fill: Callable[[str], None
             f"the credentials of {tenant} can't be written: {error.strerror}; they are revoked",
             hint=f"`tenantry tenants credentials issue {tenant}` issues others",
         ) from None
+
+
+def _make(path: Path, text: str) -> None:
+    """Make the file with this text, and with the room that the credentials will take."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise SetupError(
+            f"{path} exists already", hint="move it away, or name another with --creds-file"
+        ) from None
+    except OSError as error:
+        raise _not_written(path, error) from None
+    try:
+        _overwrite(path, text.encode().ljust(_ROOM, b"\n"))
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _not_written(path, error) from None
+
+
+def _begun(path: Path) -> KeyPair | None:
+    """The key of a file that was reserved and never filled; None for any other."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    seed = _SEED.search(text)
+    key = KeyPair.from_seed(seed[0]) if seed is not None else None
+    if key is not None and text.rstrip("\n") == creds_files.render("", key).rstrip("\n"):
+        return key
+    return None
 
 
 def _overwrite(path: Path, content: bytes) -> None:

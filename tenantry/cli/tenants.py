@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from tenantry.messages import (
     TenantRef,
     TenantState,
 )
+from tenantry.operator.keys import KeyPair
 
 app = App(
     name="tenants",
@@ -60,11 +60,13 @@ def create(
     """Create a tenant, with credentials for its first program.
 
     The key pair is made here; its secret half never leaves this machine.
+    When it is cut off, run it again.
     """
     subjects.check_tenant(tenant)
     file = creds_file or Path(f"{tenant}.creds")
-    with keyfile.reserve(file) as fill:
-        made = loop.run(_create(at, tenant, plan, fill))
+    with keyfile.reserve_key(file) as (key, fill):
+        made, creds = loop.run(_create(at, tenant, plan, key))
+        fill(creds)
     _print(made, form, f"created {tenant} on the plan {made.plan}", f"credentials: {file}")
 
 
@@ -203,11 +205,9 @@ async def _show(at: Connection, tenant: str) -> tuple[Tenant, list[TenantLag]]:
         return found, await lag_of.tenant(mesh.bus, tenant)
 
 
-async def _create(at: Connection, tenant: str, plan: str, fill: Callable[[str], None]) -> Tenant:
+async def _create(at: Connection, tenant: str, plan: str, key: KeyPair) -> tuple[Tenant, str]:
     async with control(at) as mesh:
-        made, creds = await mesh.create(tenant, plan=plan)
-        await keyfile.keep(mesh, tenant, creds, fill)
-        return made
+        return await mesh.create(tenant, plan=plan, key=key)
 
 
 def _print(tenant: Tenant, form: output.Format, *lines: str) -> None:

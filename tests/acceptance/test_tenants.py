@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import time
 
+from tenantry.operator import creds as creds_files
 from tests.acceptance.cli import Cli, soon
 
 ORDER = '{"sku": "A-1"}'
@@ -20,6 +21,15 @@ def test_an_existing_file_is_not_written_over(mesh: Cli) -> None:
         "setup: initech.creds exists already (move it away, or name another with --creds-file)"
     )
     assert "not_found" in mesh.fails("tenants", "show", "initech")
+
+
+def test_a_creation_that_was_cut_off_is_repeated(mesh: Cli) -> None:
+    mesh.ok("tenants", "create", "cut-off")
+    file = mesh.folder / "cut-off.creds"
+    key = creds_files.parse(file.read_text()).key
+    file.write_text(creds_files.render("", key))  # as a crash before its end leaves it
+    mesh.ok("tenants", "create", "cut-off")
+    mesh.ok("request", "cut-off", "orders.place", ORDER)
 
 
 def test_a_tenant_that_exists_leaves_no_file(mesh: Cli) -> None:

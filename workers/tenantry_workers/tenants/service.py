@@ -99,7 +99,10 @@ class TenantsService:
         return service
 
     async def create(self, _ctx: PlatformContext, ask: CreateTenant) -> TenantAnswer:
-        """Create a tenant; with a public key, issue its first credentials too."""
+        """Create a tenant; with a public key, issue its first credentials too.
+
+        With the same plan and key it may be repeated, where the answer was lost.
+        """
         if not subjects.is_tenant(ask.id):  # a pattern's `$` lets a final line feed pass
             raise BadMessage("this is no tenant id", path="$.id")
         _check_key(ask.public_key)
@@ -113,13 +116,19 @@ class TenantsService:
                 public_key=ask.public_key, name="first", issued=now, scope=scope, signer=signer
             )
             tenant = msgspec.structs.replace(tenant, credentials=(first,))
-        created, revision = await self._store.create(tenant)
+        try:
+            created, revision = await self._store.create(tenant)
+        except Conflict:
+            created, revision = await self._store.get(ask.id), 0
+            if not _is_repeat(created, ask):
+                raise
         await self._tenants.reach(revision)
         jwt = None
         if ask.public_key is not None:
             await self._doors.settled()
+            own = next(c for c in created.credentials if c.public_key == ask.public_key)
             jwt = self._home.tenant_jwt(
-                ask.public_key, ask.id, name="first", scope=scope, signer=signer
+                ask.public_key, ask.id, name="first", scope=own.scope, signer=own.signer
             )
         return TenantAnswer(tenant=created, jwt=jwt)
 
@@ -314,6 +323,15 @@ def _check_key(public_key: str | None) -> None:
     """Before anything is written: a record must not name a key that nobody can have."""
     if public_key is not None and not is_public_key(public_key, Kind.USER):
         raise BadMessage("this is no public key of a user", path="$.public_key")
+
+
+def _is_repeat(there: Tenant, ask: CreateTenant) -> bool:
+    """Tell whether a tenant was created by this very request, whose answer was lost."""
+    return (
+        there.state == "active"
+        and there.plan == ask.plan
+        and any(c.public_key == ask.public_key and c.revoked is None for c in there.credentials)
+    )
 
 
 def _at(error: BadMessage, path: str) -> BadMessage:
