@@ -14,8 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TextIO
 
-import structlog
-
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PATIENCE = 0.5
 """How long the first line may wait for a reader that does not read, seconds; later ones do not."""
@@ -79,6 +77,8 @@ def configure(*, level: str | None = None, json: bool | None = None) -> None:
     `TENANTRY_LOG_LEVEL` (debug, info, warning, error) and `TENANTRY_LOG_FORMAT` (json, text) are
     the defaults; without them: info, and JSON unless stderr is a terminal.
     """
+    import structlog
+
     name = (level or os.environ.get("TENANTRY_LOG_LEVEL", "info")).lower()
     form = os.environ.get("TENANTRY_LOG_FORMAT", "")
     as_json = json if json is not None else (form == "json" or (not form and not _is_terminal()))
@@ -95,6 +95,8 @@ def configure(*, level: str | None = None, json: bool | None = None) -> None:
 
 
 def _processors(*, as_json: bool) -> list[Any]:
+    import structlog
+
     common: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -124,6 +126,8 @@ def _is_terminal() -> bool:
 
 def _guarded(processors: Sequence[Any]) -> Callable[[Any, str, Any], Any]:
     """Run these; what they can't render (a `repr` that raises) is dropped and counted."""
+
+    import structlog
 
     def run(logger: Any, name: str, event: Any) -> Any:
         try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TextIO, cast
-
-import structlog
 
 from tenantry import logs
 from tenantry.cli import output, streams, system
@@ -19,8 +18,6 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-
-log = structlog.get_logger("tenantry.cli")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     from cyclopts import CycloptsError
 
-    from tenantry.cli.app import app
+    from tenantry.cli.app import app, tree
 
-    _quiet()
+    named = any(not argument.startswith("-") for argument in arguments)
+    if named:
+        _quiet()
     try:
-        result = app(
+        result = (app if named else tree(summaries=True))(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
         sys.stdout.flush()
@@ -57,13 +56,16 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE  # whoever read us has left: say no more
     except OSError as error:
-        log.debug("the operating system refuses", exc_info=True)
+        if "TENANTRY_LOG_LEVEL" in os.environ:
+            output.note(traceback.format_exc())
         return _fail(output.error_line(system.explain(error)), FAILED)
     return result if isinstance(result, int) else 0
 
 
 def _quiet() -> None:
     """A command says in its own words what went wrong; `run` sets up logs for itself."""
+    import structlog
+
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     if "TENANTRY_LOG_LEVEL" in os.environ:
         logs.configure()

@@ -39,6 +39,31 @@ app = App(
         "tenantry journal export acme acme.jsonl.gz",
     ),
 )
+app.command(
+    "tenantry.cli.transfer:export",
+    name="export",
+    help_epilogue=examples(
+        "tenantry journal export acme acme.jsonl.gz",
+        "tenantry journal export acme lately.jsonl --since 2026-11-01",
+    ),
+)
+app.command(
+    "tenantry.cli.transfer:import_",
+    name="import",
+    help_epilogue=examples(
+        "tenantry journal import acme.jsonl.gz --dry-run",
+        "tenantry journal import acme.jsonl.gz",
+        "tenantry journal import acme.jsonl.gz --as acme-test --deliver",
+    ),
+)
+app.command(
+    "tenantry.cli.erase:erase",
+    name="erase",
+    help_epilogue=examples(
+        "tenantry tenants delete acme && tenantry journal erase acme",
+        "tenantry journal erase acme --yes -o json",
+    ),
+)
 
 _WIDTHS = (8, 24, 32, 8)
 _PREVIEW = 100

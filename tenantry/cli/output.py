@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import msgspec
-
 from tenantry import logs
 from tenantry.errors import BadMessage, Rejection, TenantryError
 
@@ -41,12 +39,16 @@ def note(text: str) -> None:
 
 def json(value: Any) -> None:
     """A value as JSON: indented on a terminal, compact in a pipe."""
+    import msgspec
+
     raw(msgspec.json.encode(value))
 
 
 def raw(body: bytes) -> None:
     """A JSON text as it came; indented on a terminal."""
     if sys.stdout.isatty():
+        import msgspec
+
         body = msgspec.json.format(body, indent=2)
     sys.stdout.buffer.write(body + b"\n")
     sys.stdout.flush()
