@@ -18,6 +18,7 @@ from tenantry.cli.connection import Connection
 from tenantry.cli.options import Output, TenantId
 from tenantry.client import Client
 from tenantry.errors import BadMessage, ConnectionFailed, SetupError
+from tenantry.wire import headers
 
 T = TypeVar("T")
 
@@ -27,7 +28,10 @@ Body = Annotated[
     Parameter(help="JSON, @FILE, or - for stdin; by default {}", allow_leading_hyphen=True),
 ]
 Timeout = Annotated[
-    float, Parameter(help="seconds to wait for the answer", validator=Number(gt=0, lte=86_400))
+    float,
+    Parameter(
+        help="seconds to wait for the answer", validator=Number(gt=0, lt=headers.MAX_TIMEOUT)
+    ),
 ]
 
 

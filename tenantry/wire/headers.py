@@ -22,6 +22,9 @@ Inside it stands beside `DEADLINE`: whoever gets the message counts from when it
 that are apart do no harm.
 """
 
+MAX_TIMEOUT = 86_400
+"""Whoever waits as long, seconds, is refused."""
+
 ONLY = "Tenant-Only"
 """The one service that a redriven message is for; to all others it is not there."""
 

@@ -118,3 +118,11 @@ def test_no_mesh_to_ask_is_told_what_to_do(mesh: Cli, alone: Cli) -> None:
     assert alone.fails(
         "request", "acme", "orders.place", "--creds", creds, env={"TENANTRY_URL": "nats://[::1]:1"}
     ).startswith("connection_failed: can't connect to NATS: nats://[::1]:1: ")
+
+
+def test_a_timeout_that_the_router_would_refuse_is_a_usage_error(alone: Cli) -> None:
+    assert "86400" in alone.misused("request", "acme", "orders.place", "--timeout", "86400")
+
+
+def test_the_longest_timeout_is_taken(mesh: Cli, tenant: str) -> None:
+    mesh.ok("request", tenant, "orders.place", '{"sku": "A-1"}', "--timeout", "86399")

@@ -423,6 +423,6 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value < 86_400:
+    if not 0 < value < names.MAX_TIMEOUT:
         raise BadMessage(f"{names.TIMEOUT} is {text[:40]!r}", hint="give seconds, as in 2.5")
     return value
