@@ -144,7 +144,7 @@ class MeshWorld(World):
         options = ServerOptions(
             port=self.ports[0], store_dir="./data", resolver_dir="./data/accounts"
         )
-        local.plant(self.home, server_options=options, replicas=nodes, journal_bytes=2 * 1024**3)
+        local.plant(self.home, server_options=options, replicas=nodes, disk=4 * 1024**3)
         if nodes == 1:
             await self._nats(self.home / "server.conf")
         else:

@@ -33,7 +33,10 @@ _OURS = ("TENANTRY_URL", "TENANTRY_CREDS", "TENANTRY_STATE", "TENANTRY_HOME", RE
 _MARGIN = 4.0
 _POLL = 0.02
 _NATS_DRAIN = 10.0
-_JOURNAL_BYTES = 10 * 1024**3
+_MIB = 1024**2
+_LEAST = 256 * _MIB
+"""What has to be free on the disk for a new mesh, bytes."""
+_SIZE = re.compile(r"(?m)^(max_bytes = )(\d+)( *)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +88,17 @@ def plant(
     name: str = "tenantry",
     server_options: ServerOptions | None = None,
     replicas: int = 1,
-    journal_bytes: int = _JOURNAL_BYTES,
+    disk: int | None = None,
 ) -> OperatorHome:
-    """Make an operator's home with its `mesh.toml`. Raises :class:`SetupError`."""
+    """Make an operator's home with its `mesh.toml`. Raises :class:`SetupError`.
+
+    JetStream reserves what streams may hold: with `disk`, in bytes, all of them together are made
+    to fit into it, each less by the same share.
+    """
     made = OperatorHome.create(home, name=name, server=server_options)
     text = re.sub(r"(?m)^replicas = 1\b", f"replicas = {replicas}", config.TEMPLATE)
-    text = text.replace(f"max_bytes = {_JOURNAL_BYTES} ", f"max_bytes = {journal_bytes} ")
+    if disk is not None:
+        text = _fitted(text, disk)
     files.write(made.path / config.FILE, text, secret=False)
     return made
 
@@ -111,7 +119,7 @@ def prepare(state: StateFolder, options: MeshOptions) -> tuple[str, list[list[Sp
             server_options=ServerOptions(
                 port=port, store_dir="./data", resolver_dir="./data/accounts"
             ),
-            journal_bytes=_journal_bytes(state.path),
+            disk=_disk(state.path),
         )
     require_current(OperatorHome.load(state.operator))
     url = f"nats://{HOST}:{port}"
@@ -142,10 +150,23 @@ def _redis(state: StateFolder, options: MeshOptions, *, besides: int) -> tuple[s
     return url, [spec]
 
 
-def _journal_bytes(folder: Path) -> int:
-    """JetStream reserves what a stream may hold: on a small disk ask for less, in whole GiB."""
-    gib = 1024**3
-    return min(_JOURNAL_BYTES, max(1, shutil.disk_usage(folder).free // 4 // gib) * gib)
+def _disk(folder: Path) -> int:
+    """What streams may reserve here, bytes: half of what is free. Raises :class:`SetupError`."""
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST:
+        raise SetupError(
+            f"{folder} has {free // _MIB} MiB left, a mesh needs {_LEAST // _MIB} MiB",
+            hint="free some space, or take another place with --state DIR",
+        )
+    return free // 2
+
+
+def _fitted(text: str, disk: int) -> str:
+    """A `mesh.toml` whose streams fit into so many bytes together, in whole MiB."""
+    share = min(1.0, disk / sum(int(match[2]) for match in _SIZE.finditer(text)))
+    return _SIZE.sub(
+        lambda match: f"{match[1]}{int(int(match[2]) * share) // _MIB * _MIB}{match[3]}", text
+    )
 
 
 def _nats(state: StateFolder, program: Path, port: int) -> Spec:

@@ -12,6 +12,8 @@ from tenantry.local.mesh import MeshOptions
 from tenantry.local.state import StateFolder
 from tenantry.runtime import config
 
+GIB = 1024**3
+
 
 def names(tmp_path: Path, **options: object) -> list[list[str]]:
     folder = StateFolder.open(tmp_path / "state")
@@ -95,9 +97,28 @@ def test_a_taken_port_is_refused() -> None:
 
 
 def test_plant_writes_a_mesh_toml_that_can_be_read(tmp_path: Path) -> None:
-    home = mesh.plant(tmp_path / "home", replicas=3, journal_bytes=1024**3)
+    home = mesh.plant(tmp_path / "home", replicas=3)
     found = config.load(home.path / config.FILE)
-    assert (found.replicas, found.journal.replicas, found.journal.max_bytes) == (3, 3, 1024**3)
+    assert (found.replicas, found.journal.replicas, found.journal.max_bytes) == (3, 3, 10 * GIB)
+
+
+@pytest.mark.parametrize("disk", [128 * 1024**2, 2 * GIB, 12 * GIB])
+def test_streams_reserve_no_more_than_there_is(tmp_path: Path, disk: int) -> None:
+    found = config.load(mesh.plant(tmp_path / "home", disk=disk).path / config.FILE)
+    sizes = [each.max_bytes for each in (found.journal, found.dead, found.schedules, found.audit)]
+    assert 0.9 * disk < sum(sizes) <= disk
+    assert min(sizes) > 0
+
+
+def test_a_large_disk_changes_nothing(tmp_path: Path) -> None:
+    homes = [mesh.plant(tmp_path / name, disk=disk) for name, disk in (("a", None), ("b", 1 << 40))]
+    assert len({(home.path / config.FILE).read_text() for home in homes}) == 1
+
+
+def test_too_full_a_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "_LEAST", 1 << 60)
+    with pytest.raises(SetupError, match="MiB left, a mesh needs"):
+        names(tmp_path)
 
 
 @pytest.mark.parametrize("target", ["a:b", "shop.orders:service", "_a.b1:c.d"])
