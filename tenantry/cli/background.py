@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tenantry.cli import output
 from tenantry.errors import TenantryError
 from tenantry.local import notify
 from tenantry.local.mesh import OURSELVES
+
+_TELL_EVERY = 10.0
+"""How often it is told that it is not ready yet, seconds."""
 
 
 class StartFailed(TenantryError):
@@ -42,6 +47,8 @@ def start(arguments: Sequence[str], log: Path, *, env: Mapping[str, str] | None 
     os.close(writing)
     try:
         with os.fdopen(reading, "rb") as pipe:
+            while not select.select([pipe], (), (), _TELL_EVERY)[0]:
+                output.note(f"tenantry: not ready yet; {log} says how far it is")
             line = pipe.readline()
     except KeyboardInterrupt:  # who does not wait for it does not want it
         process.terminate()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,8 +25,10 @@ BACKOFF_MAX = 10.0
 SETTLED = 30.0
 """A child that has lived so long starts again at once when it ends, seconds."""
 
-READY_PATIENCE = 60.0
-"""How long a child may take until it says that it is ready, seconds."""
+READY_PATIENCE = 300.0
+"""How long a child may take until it says that it is ready, seconds: a busy machine is slow."""
+TELL_EVERY = 10.0
+"""How often it is told that a child is not ready yet, seconds."""
 
 _CHUNK = 65_536
 _LAST_WORD = 0.1
@@ -148,9 +151,7 @@ class Child:
         ended = asyncio.create_task(process.wait())
         why = ""
         try:
-            await asyncio.wait(
-                {ready, ended}, timeout=READY_PATIENCE, return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._await_first(ready, ended)
             if ended.done():  # what it said at its end may be still on its way
                 await asyncio.wait({ready}, timeout=_LAST_WORD)
             if ready.done():
@@ -169,6 +170,17 @@ class Child:
             self._process = None
             for task in (output, ready):
                 task.cancel()
+
+    async def _await_first(self, *tasks: asyncio.Task[Any]) -> None:
+        """Wait for one of these, at most for the patience; say now and then that it takes long."""
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < READY_PATIENCE:
+            if waited >= TELL_EVERY:
+                self._say(f"{self.spec.name} is not ready yet, after {waited:.0f} s")
+            pause = min(TELL_EVERY, READY_PATIENCE - waited)
+            done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, int | None]:
         spec, env = self.spec, dict(self.spec.env)

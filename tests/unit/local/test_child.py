@@ -89,6 +89,19 @@ async def test_a_child_that_is_not_ready_in_time_fails(
         await make("exec sleep 60").start()
 
 
+async def test_a_child_that_takes_long_is_told_of_and_awaited(
+    make: Make, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "TELL_EVERY", 0.05)
+    starting = asyncio.create_task(
+        make(f"until test -e {tmp_path}/go; do sleep 0.01; done; {SERVE}").start()
+    )
+    await until(lambda: len(said) > 1)
+    (tmp_path / "go").touch()
+    await starting
+    assert {line.partition(",")[0] for line in said} == {"it is not ready yet"}
+
+
 async def test_a_child_that_dies_is_started_again(make: Make, said: list[str]) -> None:
     child = make(SERVE)
     await child.start()
