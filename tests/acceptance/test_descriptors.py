@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,10 @@ from tenantry.cli import keyfile
 from tenantry.cli.app import app
 from tenantry.control import Control
 from tenantry.errors import SetupError
+from tenantry.local import notify
 from tenantry.messages import Tenant, TenantRef
 from tenantry.operator.creds import public_key_of
-from tests.acceptance.cli import PATIENCE, Cli
+from tests.acceptance.cli import PATIENCE, Cli, soon
 from tests.acceptance.test_terminal import leaves
 
 pytestmark = pytest.mark.slow
@@ -35,6 +38,7 @@ from tenantry.cli import keyfile
 from tenantry.cli.app import app
 from tenantry.control import Control
 from tenantry.errors import SetupError
+from tenantry.local import notify
 from tenantry.messages import Tenant, TenantRef
 from tenantry.operator.creds import public_key_of
 
@@ -205,3 +209,73 @@ async def test_credentials_that_cannot_be_written_are_revoked(shop: Cli) -> None
     key = public_key_of(text)
     assert [each.revoked for each in before.credentials if each.public_key == key] == [None]
     assert None not in [each.revoked for each in after.credentials if each.public_key == key]
+
+
+FAILING = """
+from tenantry import Context, Service
+
+service = Service("failing", version="1.0.0")
+
+@service.request("fail", public=True)
+async def fail(ctx: Context) -> None:
+    ctx.log.info("fails now")
+    raise ValueError("broken")
+
+@service.request("work", public=True)
+async def work(ctx: Context) -> str:
+    ctx.log.info("works")
+    return "done"
+"""
+
+STREAMS = {
+    "closed": "<&- >&- 2>&-",
+    "full": ">/dev/full 2>/dev/full",
+    "without reader": "> >(:) 2> >(:)",
+    "latin-1": ">/dev/null 2>/dev/null",
+}
+
+
+@contextmanager
+def worker(cli: Cli, target: str, streams: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker with these streams, once it is ready."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [
+            "bash",
+            "-c",
+            f'exec "$0" -m tenantry run "$1" {STREAMS[streams]}',
+            sys.executable,
+            target,
+        ],
+        cwd=cli.folder,
+        env=cli.env
+        | {notify.VARIABLE: str(writing)}
+        | ({"PYTHONIOENCODING": "latin-1"} if streams == "latin-1" else {}),
+        pass_fds=(writing,),
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            assert notify.read(pipe.readline()) == (True, target)
+        yield process
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+@pytest.mark.parametrize("target", ["router", "tenants"])
+def test_a_shipped_worker_becomes_ready_and_ends(shop: Cli, target: str, streams: str) -> None:
+    with worker(shop, target, streams):
+        pass
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_a_request_that_fails_is_answered(shop: Cli, streams: str) -> None:
+    shop.write("failing.py", FAILING)
+    with worker(shop, "failing:service", streams):
+        soon(lambda: shop("request", "acme", "failing.work").out == '"done"\n')
+        assert "handler_failed" in shop.fails("request", "acme", "failing.fail")
+        assert shop.ok("request", "acme", "failing.work").out == '"done"\n'
