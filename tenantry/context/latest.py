@@ -92,6 +92,11 @@ class Latest(Bucket[msgspec.Raw]):
         known = self._known.get(key)
         return known.seen if known is not None else None
 
+    def least(self, key: str) -> int:
+        """The revision that the key has at least, as far as it is known here."""
+        known = self._known.get(key)
+        return known.least if known is not None else 0
+
     def is_proven(self, key: str, revision: int, claim: object) -> bool:
         """Tell whether nothing of a former owner can be missing in a read that gave `revision`.
 

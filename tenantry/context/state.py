@@ -138,14 +138,14 @@ class State:
         self._check()
         with from_inside():
             newest = await self._barrier()
-            keys = await _listed(self._bucket.bus, self._prefix, newest)
-            records = {
-                key: await self._bucket.read(key, revision if newest else 0)
-                for key, revision in keys.items()
-            }
-        for key, record in records.items():
-            self._note(key, record)
-        live = [key for key, record in records.items() if record is not None and not record.deleted]
+            records: dict[str, Record | None] = {}
+            listed = await _listed(self._bucket.bus, self._prefix, newest)
+            for key, record in listed.items():
+                old = record.revision < self._bucket.least(key)
+                records[key] = await self._bucket.read(key) if old else record
+        for key, found in records.items():
+            self._note(key, found)
+        live = [key for key, found in records.items() if found is not None and not found.deleted]
         return sorted(key.removeprefix(self._prefix) for key in live)
 
     async def clear(self) -> None:
@@ -248,20 +248,20 @@ async def keys_of(bus: Bus, begin: str) -> list[str]:
     return list(await _listed(bus, begin, 0))
 
 
-async def _listed(bus: Bus, begin: str, newest: int) -> dict[str, int]:
-    """The same with their revisions, by a replica of the bucket that has reached `newest`.
+async def _listed(bus: Bus, begin: str, newest: int) -> dict[str, Record]:
+    """The same with their records, without bodies, by a replica that has reached `newest`.
 
     Raises :class:`Unavailable` where none has.
     """
     subject = f"$KV.{BUCKET}."
     for tried in range(_TRIES):
-        found: dict[str, int] = {}
+        found: dict[str, Record] = {}
         last = 0
         async for each in read(bus, f"KV_{BUCKET}", f"{subject}{begin}>", headers_only=True):
             last = each.seq
             key = each.subject.removeprefix(subject)
             if not key.startswith("/", len(begin)):  # another namespace, or the redo record
-                found[key] = last
+                found[key] = Record(b"", last, dict(each.headers))
         if last >= newest:
             return found
         await asyncio.sleep(tried * _PAUSE)

@@ -282,3 +282,14 @@ async def test_it_is_like_a_dictionary(
     await handling.handle(1, work)
     assert await handling.state().names() == sorted(model)
     assert {name: await handling.value(name) for name in model} == model
+
+
+async def test_names_are_listed_without_reading_their_values(
+    handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(key: str) -> None:
+        raise AssertionError(f"{key} was read")
+
+    state = handling.staged()
+    monkeypatch.setattr(handling.bucket, "read", read)
+    assert await state.names() == ["old"]
