@@ -19,7 +19,7 @@ from tenantry.cli.options import Output, TenantId
 from tenantry.cli.progress import progress
 from tenantry.cli.usage import UsageError, examples
 from tenantry.control import Control
-from tenantry.errors import Conflict, NotFound, Unavailable
+from tenantry.errors import Conflict, ConnectionFailed, DeadlineExceeded, NotFound, Unavailable
 from tenantry.messages import UNDER_WAY, Replay, Tenant, TenantRef
 from tenantry.replays import Count, Replays
 
@@ -323,12 +323,17 @@ def watch(at: Connection, asked: Sequence[Replay], until: frozenset[str]) -> lis
 
 def _watch_one(at: Connection, asked: Replay, form: output.Format) -> int:
     """Show how far it is, and say how it ended; the exit code."""
+    who = f"{asked.tenant} --service {asked.service}"
     try:
         (last,) = watch(at, [asked], frozenset())
     except KeyboardInterrupt:
-        who = f"{asked.tenant} --service {asked.service}"
         output.note(f"it goes on; `tenantry replay cancel {who}` ends it")
         raise
+    except (ConnectionFailed, Unavailable, DeadlineExceeded) as lost:
+        raise Unavailable(
+            f"how far the replay is can't be seen now, but it goes on: {lost.message}",
+            hint=f"`tenantry replay follow {who}` shows it, `tenantry replay cancel {who}` ends it",
+        ) from None
     return print_end(last, form)
 
 
