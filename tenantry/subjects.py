@@ -78,11 +78,16 @@ def check_tenant(value: str) -> str:
     return value
 
 
+def article(noun: str) -> str:
+    """`a` or `an`, as it stands before a noun."""
+    return "an" if noun[:1] in "aeiou" else "a"
+
+
 def check_name(value: str, what: str) -> str:
     """Return `value`, or raise :class:`BadSubject` saying what a name of a `what` looks like."""
     if not is_name(value):
         raise BadSubject(
-            f"{value[:80]!r} is not a name for a {what}",
+            f"{value[:80]!r} is not a valid name of {article(what)} {what}",
             hint="use 1 to 63 of a-z, 0-9 and inner '_', starting with a letter",
         )
     return value

@@ -287,7 +287,7 @@ class Link:
     def _deaf(self, client: NatsClient) -> None:
         """nats-py has stopped to read, but not closed: end it, so that a new one is made."""
         if not client.is_closed:
-            log.error("connection deaf", name=self._name)
+            log.error("connection does not read any more, making a new one", name=self._name)
             self._gone(client)
             self._closing_deaf = asyncio.create_task(client.close())
 

@@ -13,7 +13,9 @@ def typed(tenant: str, question: str, *, doing: str, done: str) -> None:
     `doing` and `done` are the words for the errors, such as `deleting` and `deleted`.
     """
     if not sys.stdin.isatty():
-        raise UsageError(f"{doing} {tenant} wants a yes", hint="give --yes, or use a terminal")
+        raise UsageError(
+            f"{doing} {tenant} has to be confirmed", hint="give --yes, or use a terminal"
+        )
     sys.stderr.write(f"{question} Type its id: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != tenant:
@@ -23,7 +25,9 @@ def typed(tenant: str, question: str, *, doing: str, done: str) -> None:
 def yes(question: str) -> None:
     """Ask for a yes; raises :class:`UsageError` without one, or without a terminal."""
     if not sys.stdin.isatty():
-        raise UsageError(f"{question}? That wants a yes", hint="give --yes, or use a terminal")
+        raise UsageError(
+            f"{question}? That has to be confirmed", hint="give --yes, or use a terminal"
+        )
     sys.stderr.write(f"{question}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:

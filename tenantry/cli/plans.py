@@ -131,7 +131,8 @@ def apply(
         return
     if changes:
         _print_changes(changes)
-    output.note(f"in force in {len(routers)} routers" if changes else "no difference")
+    count = "1 router" if len(routers) == 1 else f"{len(routers)} routers"
+    output.note(f"in force in {count}" if changes else "no difference")
 
 
 @app.command(help_epilogue=examples("tenantry plans status", "tenantry plans status -o json"))

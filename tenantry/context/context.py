@@ -260,7 +260,7 @@ class Context:
         if event.service != self.service:
             raise DeclarationError(f"{self.service} can't emit {event.service}.{event.name}")
         if not isinstance(body, codec.classes(event.type)):
-            raise TypeError(f"{event.name} takes {event.type}, not a {type(body).__name__}")
+            raise TypeError(f"{event.name} takes {event.type}, not {type(body).__name__}")
         to = Address(self.tenant, self.service, event.name)
         self._stage(self._message(to, body), on_replay)
 

@@ -54,7 +54,7 @@ def milliseconds(seconds: float) -> str:
 
 def _seconds(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}= takes seconds, not a {type(value).__name__}")
+        raise TypeError(f"{name}= takes seconds, not {type(value).__name__}")
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name}= is {value}: give seconds, 0 or more")
     return float(value)

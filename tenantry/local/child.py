@@ -127,7 +127,9 @@ class Child:
             if self._stopping.is_set():
                 break
             if not self._first.done():
-                self._first.set_exception(SetupError(f"{self.spec.name}: {why}"))
+                # A child says the code of its error too, which is ours already.
+                told = why.removeprefix(f"{SetupError.code}: ")
+                self._first.set_exception(SetupError(f"{self.spec.name}: {told}"))
                 break
             if time.monotonic() - began > SETTLED:
                 delay = BACKOFF_FIRST

@@ -431,7 +431,7 @@ def _checked(role: str, services: Iterable[str]) -> list[str]:
         # It becomes a part of permissions: a dot or a wildcard in it would open others.
         if not subjects.is_name(name):
             raise SetupError(
-                f"{name[:80]!r} is not a name for a service",
+                f"{name[:80]!r} is not a valid name of a service",
                 hint="1 to 63 of a-z, 0-9 and inner '_', starting with a letter",
             )
     return names

@@ -9,6 +9,7 @@ import msgspec
 from tenantry.bus import Bucket, Bus
 from tenantry.errors import BadMessage, Conflict, DeclarationError
 from tenantry.messages import Alive, Declaration
+from tenantry.subjects import article
 from tenantry.wire.codec import Decoder, encode
 
 BUCKET = "catalogue"
@@ -47,6 +48,7 @@ async def register(bus: Bus, declaration: Declaration, live: set[str]) -> None:
     The same version must mean the same contract while it runs; versions that run side by side
     must agree on what kind each action is.
     """
+    _refuse_large(bus, declaration)
     bucket = Bucket(bus, BUCKET, Declaration)
     for version in live - {declaration.version}:
         other = await bucket.get(key(declaration.service, version))
@@ -74,6 +76,16 @@ async def register(bus: Bus, declaration: Declaration, live: set[str]) -> None:
     )
 
 
+def _refuse_large(bus: Bus, declaration: Declaration) -> None:
+    size = len(encode(declaration))
+    if size > bus.max_body:
+        raise DeclarationError(
+            f"the declaration of service {declaration.service} {declaration.version} has {size} "
+            f"bytes, and NATS takes {bus.max_body}: names, descriptions and schemas of all actions",
+            hint="divide the service, or shorten its types and docstrings",
+        )
+
+
 def _refuse_other_contract(declaration: Declaration, live: set[str]) -> None:
     if declaration.version in live:
         raise DeclarationError(
@@ -89,7 +101,8 @@ def _refuse_contradiction(new: Declaration, running: Declaration) -> None:
         kind = kinds.get(action.name, action.kind)
         if kind != action.kind:
             raise DeclarationError(
-                f"service {new.service} {new.version} declares {action.name} as a {action.kind}, "
-                f"but {running.version}, which runs, as a {kind}",
+                f"service {new.service} {new.version} declares {action.name} as "
+                f"{article(action.kind)} {action.kind}, but {running.version}, which runs, as "
+                f"{article(kind)} {kind}",
                 hint="give the action another name, or stop the other version",
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tenantry import subjects
 from tenantry.context.context import Context
 from tenantry.context.platform import PlatformContext
 from tenantry.errors import DeclarationError
@@ -57,7 +58,7 @@ class Handler:
         """Raise TypeError where a handler returns something else than it declares."""
         if not isinstance(result, self.returns):
             raise TypeError(
-                f"{self.name} declares {self.output} but returned a {type(result).__name__}"
+                f"{self.name} declares {self.output} but returned {type(result).__name__}"
             )
 
 
@@ -101,7 +102,9 @@ def read(
     if input_type is None:
         raise DeclarationError(f"{where}: the body has no type", hint="annotate it")
     if kind != "request" and output is not type(None):
-        raise DeclarationError(f"{where}: a {kind} has no answer", hint="return None")
+        raise DeclarationError(
+            f"{where}: {subjects.article(kind)} {kind} has no answer", hint="return None"
+        )
     for part in (input_type, output):
         schema_of(part, where)
     return Handler(

@@ -42,7 +42,7 @@ def test_an_active_tenant_is_refused(mesh: Cli, tenant: str) -> None:
 def test_without_a_terminal_it_wants_a_yes(mesh: Cli, tenant: str) -> None:
     mesh.ok("tenants", "suspend", tenant)
     assert mesh.misused("journal", "erase", tenant) == (
-        f"usage: erasing {tenant} wants a yes (give --yes, or use a terminal)"
+        f"usage: erasing {tenant} has to be confirmed (give --yes, or use a terminal)"
     )
     assert "orders.placed" in mesh.ok("journal", tenant).out
 

@@ -155,7 +155,7 @@ def test_what_is_no_tenant_is_told(remote: Cli, command: tuple[str, ...]) -> Non
 
 def test_a_service_that_can_not_be_one_is_told(remote: Cli) -> None:
     error = remote.fails("schedules", "list", "--service", "*")
-    assert error.startswith("bad_subject: '*' is not a name for a service")
+    assert error.startswith("bad_subject: '*' is not a valid name of a service")
 
 
 def test_a_service_that_nothing_knows_is_told(remote: Cli) -> None:

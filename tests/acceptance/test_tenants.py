@@ -87,7 +87,7 @@ def test_set_plan_changes_the_plan(mesh: Cli, tenant: str) -> None:
 
 def test_delete_without_a_terminal_wants_yes(mesh: Cli) -> None:
     assert mesh.misused("tenants", "delete", "acme") == (
-        "usage: deleting acme wants a yes (give --yes, or use a terminal)"
+        "usage: deleting acme has to be confirmed (give --yes, or use a terminal)"
     )
 
 

@@ -540,7 +540,7 @@ async def test_each_role_has_an_inbox_of_its_own(roles: Roles, role: str) -> Non
 @cannot(88, Layer.CONTROL)
 @pytest.mark.parametrize("service", ["*", ">", "a.b", "", "Orders", "orders ", "{{tag(x)}}", "a-0"])
 def test_no_credentials_are_issued_for_a_wildcard(mesh: Mesh, service: str) -> None:
-    with pytest.raises(SetupError, match="is not a name for a service"):
+    with pytest.raises(SetupError, match="is not a valid name of a service"):
         mesh.home.issue_role("service", "x", services=[service])
 
 

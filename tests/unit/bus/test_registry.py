@@ -50,6 +50,14 @@ async def test_a_declaration_is_entered(catalogue: Bucket[Declaration], service:
     assert await entered(catalogue, made) == made
 
 
+async def test_a_declaration_that_nats_does_not_take_is_named(
+    catalogue: Bucket[Declaration], service: str
+) -> None:
+    large = msgspec.structs.replace(declare(service), description="x" * catalogue.bus.max_body)
+    with pytest.raises(DeclarationError, match=f"the declaration of service {service} 1.0.0 has"):
+        await registry.register(catalogue.bus, large, set())
+
+
 async def test_versions_are_entered_apart(catalogue: Bucket[Declaration], service: str) -> None:
     first, second = declare(service, "1.0.0"), declare(service, "1.1.0", digest="d2")
     await registry.register(catalogue.bus, first, set())
@@ -107,7 +115,7 @@ async def test_versions_that_run_agree_on_what_an_action_is(
 ) -> None:
     await registry.register(catalogue.bus, declare(service, "1.0.0", place=was), set())
     new = declare(service, "2.0.0", place=becomes, more="request")
-    with pytest.raises(DeclarationError, match=rf"place as a {becomes}, but 1\.0\.0, which runs"):
+    with pytest.raises(DeclarationError, match=rf"place as an? {becomes}, but 1\.0\.0, which runs"):
         await registry.register(catalogue.bus, new, {"1.0.0"})
     assert await entered(catalogue, new) is None
 

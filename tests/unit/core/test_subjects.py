@@ -123,7 +123,7 @@ def test_the_refusal_says_what_a_tenant_looks_like() -> None:
 
 
 def test_the_refusal_says_what_was_to_be_named() -> None:
-    with pytest.raises(BadSubject, match="name for a service"):
+    with pytest.raises(BadSubject, match="valid name of a service"):
         subjects.check_name("9", "service")
 
 

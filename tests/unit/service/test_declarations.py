@@ -54,7 +54,7 @@ def refuses(what: str) -> Any:
 
 @pytest.mark.parametrize("name", ["", "Orders", "or-ders", "1orders", "orders.eu", "*", "a" * 64])
 def test_a_bad_name_of_a_service_is_refused(name: str) -> None:
-    with refuses("name for a service"):
+    with refuses("valid name of a service"):
         Service(name)
 
 
@@ -78,13 +78,13 @@ def test_a_service_that_could_handle_nothing_is_refused(concurrency: Any) -> Non
 @pytest.mark.parametrize("name", ["", "Place", "place-now", "orders.place", "*", ">", "9", "a_"])
 @pytest.mark.parametrize("kind", ["request", "command"])
 def test_a_bad_name_of_an_action_is_refused(service: Service, kind: str, name: str) -> None:
-    with refuses("name for a action"):
+    with refuses("valid name of an action"):
         getattr(service, kind)(name)
 
 
 @pytest.mark.parametrize("name", ["", "Placed", "orders.placed", "*"])
 def test_a_bad_name_of_an_event_is_refused(service: Service, name: str) -> None:
-    with refuses("name for a event"):
+    with refuses("valid name of an event"):
         service.event(name, Placed)
 
 
@@ -226,7 +226,7 @@ def test_a_command_has_no_answer(service: Service) -> None:
 
 
 def test_a_follower_has_no_answer(service: Service) -> None:
-    with refuses("a event has no answer"):
+    with refuses("an event has no answer"):
         service.on("billing.paid")(place)
 
 

@@ -65,7 +65,7 @@ class Forward(NamedTuple):
 
 
 class Ignored(Exception):
-    """Refused without an answer: the sender has had enough of them."""
+    """Refused without an answer: the sender has got as many as it gets."""
 
 
 class Limited(NamedTuple):
