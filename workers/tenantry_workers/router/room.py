@@ -13,7 +13,7 @@ import structlog
 from tenantry import tasks
 from tenantry.bus import Bus
 from tenantry.bus.jetstream import api
-from tenantry.errors import TenantryError, Unavailable
+from tenantry.errors import NotAllowed, TenantryError, Unavailable
 from tenantry.journal import health
 from tenantry.streams import JOURNAL
 
@@ -38,6 +38,7 @@ class JournalRoom:
         self._bus = bus
         self._full = False
         self._known = True
+        self._allowed = True
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -60,13 +61,18 @@ class JournalRoom:
         self.left -= size
 
     async def _run(self) -> None:
-        while True:
+        while self._allowed:
             await asyncio.sleep(_PERIOD)
             await self._look()
 
     async def _look(self) -> None:
         try:
             info = await api(self._bus, f"STREAM.INFO.{JOURNAL}")
+        except NotAllowed:
+            self._allowed = False  # each further try would look like an attack
+            hint = "bring the operator's directory up to date with `tenantry keys upgrade`"
+            log.warning("no reserve is kept in the journal", hint=hint)
+            return
         except TenantryError as error:
             if self._known:
                 log.warning("it is not known how full the journal is", why=error.message)
