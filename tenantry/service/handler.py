@@ -73,6 +73,7 @@ def read(
     retry: Retry | None = None,
     ordered: bool = True,
     replayable: bool = False,
+    lenient: bool = False,
 ) -> Handler:
     """Read a handler's signature; raises :class:`DeclarationError` where it can't serve."""
     where = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
@@ -121,7 +122,7 @@ def read(
         replayable=replayable,
         description=inspect.cleandoc(function.__doc__ or "").partition("\n")[0],
         takes_body=takes_body,
-        decode=Decoder(input_type),
+        decode=Decoder(input_type, strict=public and takes_body and not lenient),
         returns=classes(output),
     )
 

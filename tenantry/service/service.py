@@ -87,10 +87,14 @@ class Service:
     # --- declaring -----------------------------------------------------------------------------
 
     def request(
-        self, name: str, *, public: bool = False, timeout: float = 30.0
+        self, name: str, *, public: bool = False, timeout: float = 30.0, lenient: bool = False
     ) -> Callable[[F], F]:
-        """Declare an action that is answered at once; `public` opens it to tenants' programs."""
-        return self._action(name, "request", public=public, timeout=timeout)
+        """Declare an action that is answered at once; `public` opens it to tenants' programs.
+
+        The body of a public action may only have fields that its type declares, unless it is
+        `lenient`: what a program has mistyped would pass unnoticed.
+        """
+        return self._action(name, "request", public=public, timeout=timeout, lenient=lenient)
 
     def command(
         self,
@@ -101,11 +105,14 @@ class Service:
         retry: Retry | None = None,
         ordered: bool = True,
         replayable: bool = False,
+        lenient: bool = False,
     ) -> Callable[[F], F]:
         """Declare an action that is stored, then handled by this service, at least once.
 
         The messages of one tenant run one after another, in the journal's order, unless `ordered`
         is false: then one that fails holds up no other. `replayable` lets a replay run it again.
+        The body of a public one is held to its type as that of a request, also when it is replayed:
+        make it `lenient` when its type loses a field that the journal's messages have.
         """
         self._refuse_platform()
         return self._action(
@@ -116,6 +123,7 @@ class Service:
             retry=retry or self.retry,
             ordered=ordered,
             replayable=replayable,
+            lenient=lenient,
         )
 
     def event(self, name: str, type: type[T], *, description: str = "") -> Event[T]:  # noqa: A002

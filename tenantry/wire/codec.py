@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tenantry.errors import BadMessage
+from tenantry.wire.strict import Fields, Unknown
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 """NaN or an infinity in MessagePack; other values may look like it, but none fails to."""
 
 _encoder = msgspec.json.Encoder()
+_decode_plain = msgspec.json.Decoder().decode
 _packer = msgspec.msgpack.Encoder()
 
 
@@ -69,13 +71,18 @@ def _not_finite(value: Any, path: str) -> str:
 class Decoder(Generic[T]):
     """Decodes one type; made once for each action."""
 
-    def __init__(self, kind: type[T]) -> None:
+    def __init__(self, kind: type[T], *, strict: bool = False) -> None:
+        """With `strict` a field that the type does not declare is a fault, too."""
         self._decode = msgspec.json.Decoder(kind).decode
+        self._fields = Fields(kind) if strict else None
 
     def __call__(self, body: bytes) -> T:
         """Decode `body`; raises :class:`BadMessage` with the path of the fault."""
         try:
-            return self._decode(body or b"{}")
+            if self._fields is None or not body:
+                return self._decode(body or b"{}")
+            value = self._decode(body)
+            _refuse(self._fields.unknown(_decode_plain(body)))
         except msgspec.ValidationError as error:
             found = _PATH.fullmatch(str(error))
             text, path = found.groups() if found else (str(error), "$")
@@ -86,6 +93,19 @@ class Decoder(Generic[T]):
             raise BadMessage(
                 f"the body is not JSON: {_short(str(error))}", hint="send a JSON object in UTF-8"
             ) from None
+        else:
+            return value
+
+
+def _refuse(unknown: Unknown | None) -> None:
+    if unknown is not None:
+        bad = BadMessage(
+            f"Object contains unknown field `{_short(unknown.field)}`",
+            path=_short(unknown.path),
+            hint=_short(f"it may have {', '.join(unknown.declared) or 'no fields'}"),
+        )
+        bad.quotes = True
+        raise bad
 
 
 def classes(kind: Any) -> tuple[type, ...]:

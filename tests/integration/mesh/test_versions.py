@@ -83,7 +83,7 @@ async def test_a_version_may_have_another_schema_once_it_has_stopped(
     await mesh.start(mesh.worker(declared("mended", "request"))).stop()
     running = mesh.start(mesh.worker(declared("mended", "request", body=services.Texts)))
     await mesh.ready(acme, "mended.act")
-    assert (await acme.ask("mended.act", {"text": "x"})).code == ""
+    assert (await acme.ask("mended.act", {"texts": ["x"]})).code == ""
     await running.stop()
 
 
