@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.cli import Cli
+from tests.acceptance.cli import Cli, soon
 
 SLEEPER = """
 from tenantry import Context, Service
@@ -21,6 +21,7 @@ def slept(mesh: Cli) -> None:
     with mesh.foreground("run", "sleeper:service") as worker:
         assert worker.stdout is not None
         worker.stdout.readline()
+        soon(lambda: "sleeper" in mesh.ok("services", "--lag").out)  # it has claimed a partition
     mesh.ok("publish", "acme", "sleeper.wake")
 
 

@@ -97,6 +97,7 @@ def test_status_names_every_process(mesh: Cli) -> None:
         "nats": True,
         "routers": 1,
         "tenants": 1,
+        "clocks": {},
         "redis": True,
         "why": "",
     }

@@ -91,7 +91,7 @@ def test_on_a_terminal_an_answer_is_indented(shop: Cli) -> None:
 
 
 def test_on_a_terminal_a_table_is_drawn(shop: Cli) -> None:
-    code, out = on_terminal(shop, "tenants", "list")
+    code, out = on_terminal(shop, "tenants", "list", columns=200)
     assert code == 0
     assert "─" in out
     assert "acme" in out
@@ -119,13 +119,13 @@ def test_on_a_terminal_secrets_are_not_shown(shop: Cli) -> None:
     assert "credentials are secret" in out
 
 
-def on_terminal(cli: Cli, *arguments: str, typed: str = "") -> tuple[int, str]:
+def on_terminal(cli: Cli, *arguments: str, typed: str = "", columns: int = 80) -> tuple[int, str]:
     """Run a command on a terminal of its own: its exit code, and what the terminal shows."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "tenantry", *arguments],
         cwd=cli.folder,
-        env=cli.env,
+        env={**cli.env, "COLUMNS": str(columns)},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -141,13 +141,13 @@ def test_a_wrong_mesh_toml_is_an_error_with_its_path(cli: Cli) -> None:
     (cli.state / "state.json").write_text('{"format": 1}')
     (cli.state / "operator" / "mesh.toml").write_text("[journal]\nmax_bites = 3\n")
     error = cli.fails("up", "-d", "--port", "0")
-    assert error.startswith("setup: tenants: setup:")
+    assert error.startswith("setup: tenants: /")
     assert "max_bites" in error
 
 
 def test_a_service_that_is_not_there_ends_up_with_its_own_line(cli: Cli) -> None:
     error = cli.fails("up", "-d", "--port", "0", "nowhere:service")
-    assert error.startswith("setup: nowhere: setup: there is no module nowhere")
+    assert error.startswith("setup: nowhere: there is no module nowhere")
 
 
 def test_a_service_that_fails_at_import_ends_up_with_the_line_of_its_fault(cli: Cli) -> None:
@@ -164,7 +164,7 @@ def test_a_failed_up_leaves_nothing_behind(cli: Cli) -> None:
 def test_a_failed_up_in_the_foreground_ends_with_its_line(cli: Cli) -> None:
     done = cli("up", "--quiet", "--port", "0", "nowhere:service")
     assert (done.code, done.out) == (1, "")
-    assert done.error.startswith("setup: nowhere: setup: there is no module nowhere")
+    assert done.error.startswith("setup: nowhere: there is no module nowhere")
 
 
 def test_down_where_nothing_runs_says_so(alone: Cli) -> None:

@@ -25,7 +25,10 @@ OF_THE_MESH = [
     *[names.ERROR, names.ERROR_CODE, "Tenant-Dead-Reason", "Tenant-Stored", "Tenant-Source"],
 ]
 RESERVED = ("nats-", "tenant-")
-SET_BY_THE_ROUTER = {"tenant-context", "tenant-deadline", "nats-msg-id", "nats-ttl"}
+SET_BY_THE_ROUTER = {
+    *("tenant-context", "tenant-deadline", "tenant-timeout"),
+    *("nats-msg-id", "nats-ttl"),
+}
 
 
 @st.composite

@@ -15,7 +15,7 @@ import pytest
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NoAnswer
 
-from tenantry import Service
+from tenantry import Context, Service
 from tenantry.bus import Bus, api
 from tenantry.bus import jetstream as js
 from tenantry.delivery.upgrade import pending
@@ -573,9 +573,15 @@ def test_credentials_are_issued_for_services_that_are_named(mesh: Mesh) -> None:
     assert mesh.home.issue_role("service", "x", services=["orders", "ledger"])
 
 
+async def _nothing(_ctx: Context) -> None:
+    """Do nothing."""
+
+
 async def test_a_worker_says_at_once_that_its_credentials_are_for_another(mesh: Mesh) -> None:
     creds = mesh.home.service_creds(["orders"])
-    worker = Worker([Service("ledger", version="1.0.0")], servers=mesh.url, creds=creds)
+    service = Service("ledger", version="1.0.0")
+    service.request("total")(_nothing)
+    worker = Worker([service], servers=mesh.url, creds=creds)
     with pytest.raises(SetupError) as caught:
         await worker.run(asyncio.Event())
     assert "holds credentials for orders, not for ledger" in caught.value.message

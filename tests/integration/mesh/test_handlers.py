@@ -202,7 +202,7 @@ async def test_what_a_handler_does_wrong_is_not_its_askers_fault(acme: Program, 
     assert "1,100,000" not in answer.data.decode()
     assert f"tenant.{acme.id}" not in answer.data.decode()
     failed = [each for each in logs if each["event"] == "handler failed"]
-    kinds = {"large": "TooLarge", "nan": "ValueError", "wrong": "BadSubject"}
+    kinds = {"large": "TooLarge", "nan": "ValueError", "wrong": "DeclarationError"}
     kind = kinds[how.partition("_")[2]]
     assert [type(each["exc_info"]).__name__ for each in failed] == [kind]
 

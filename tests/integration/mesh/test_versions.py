@@ -14,10 +14,11 @@ from tests.services import Note
 
 
 def declared(name: str, kind: str, version: str = "1.0.0", body: type = Note) -> Service:
-    """A service with one action `act`, of this kind."""
+    """A service with one action `act`, of this kind, and for an event one that may emit it."""
     service = Service(name, version=version)
     if kind == "event":
         service.event("act", body)
+        service.request("other")(_nothing)
         return service
 
     async def act(_ctx: Context, _body: object) -> None:
@@ -26,6 +27,10 @@ def declared(name: str, kind: str, version: str = "1.0.0", body: type = Note) ->
     act.__annotations__["_body"] = body
     (service.request if kind == "request" else service.command)("act", public=True)(act)
     return service
+
+
+async def _nothing(_ctx: Context) -> None:
+    """Do nothing."""
 
 
 async def test_two_versions_run_side_by_side(mesh: Mesh, acme: Program) -> None:
@@ -100,7 +105,7 @@ async def test_versions_that_run_cannot_differ_in_the_kind_of_an_action(
 ) -> None:
     name = f"torn_{old}_{new}"
     running = mesh.start(mesh.worker(declared(name, old)))
-    with pytest.raises(DeclarationError, match=f"as a {new}, but 1.0.0, which runs, as a {old}"):
+    with pytest.raises(DeclarationError, match=f"as an? {new}, but 1.0.0, which runs, as a {old}"):
         mesh.start(mesh.worker(declared(name, new, "2.0.0")))
     await running.stop()
     await mesh.start(mesh.worker(declared(name, new, "2.0.0"))).stop()
