@@ -107,13 +107,16 @@ class Requests:
         """Take one request; it runs when it is its tenant's turn."""
         request = Request(self, endpoint, message)
         ticket = self._ticket(request)
+        self._waiting[ticket] = None  # until it has a slot, which it may get while it enters
         try:
-            if self._slots.enter(ticket):
-                self._begin(request, self._finish(request, ticket))
-            elif ticket.state == "waiting":
-                self._waiting[ticket] = None
+            if not self._slots.enter(ticket):
+                return
         except Rejection as rejection:
-            self._begin(request, self._turn_away(request, rejection))
+            running = self._turn_away(request, rejection)
+        else:
+            running = self._finish(request, ticket)
+        del self._waiting[ticket]
+        self._begin(request, running)
 
     def _ticket(self, request: Request) -> Ticket:
         """What it may ask for: a weight counts only once the context is verified."""
