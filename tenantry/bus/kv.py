@@ -24,7 +24,7 @@ _TRIES = 10
 _PAUSE = 0.02
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _RECHECK = 15.0
-_EXPIRES = 8.0
+_EXPIRES = 12.0
 """How long a watch's pull stays open, seconds: an idle table asks no oftener."""
 
 
