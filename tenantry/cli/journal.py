@@ -19,7 +19,7 @@ from tenantry.bus.scan import find_next
 from tenantry.cli import connection, known, loop, moment, output
 from tenantry.cli.connection import Connection
 from tenantry.cli.moment import Point
-from tenantry.cli.options import Output, TenantId
+from tenantry.cli.options import Follow, Last, Output, TenantId
 from tenantry.cli.usage import UsageError, examples
 from tenantry.journal import Selection, first_at, from_last, read
 from tenantry.messages import Kind
@@ -90,12 +90,8 @@ def read_(
     since: Since = None,
     until: Until = None,
     limit: Count = None,
-    last: Annotated[
-        int | None, Parameter(validator=Number(gte=1), help="only the last so many")
-    ] = None,
-    follow: Annotated[
-        bool, Parameter(name=("--follow", "-f"), negative="", help="go on with those to come")
-    ] = False,
+    last: Last = None,
+    follow: Follow = False,
     form: Output = "table",
     at: Connection = connection.DEFAULT,
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from tenantry.cli import output
 
@@ -40,4 +41,10 @@ TenantId = Annotated[str, Parameter(help="the tenant's id, such as acme")]
 
 CredsFile = Annotated[
     Path | None, Parameter(name="--creds-file", help="where to write the credentials")
+]
+
+Last = Annotated[int | None, Parameter(validator=Number(gte=1), help="only the last so many")]
+
+Follow = Annotated[
+    bool, Parameter(name=("--follow", "-f"), negative="", help="go on with those to come")
 ]

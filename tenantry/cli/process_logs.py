@@ -14,7 +14,6 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from tenantry import subjects
 from tenantry.cli import options, output
@@ -60,12 +59,8 @@ def logs(
     *,
     trace: Annotated[str | None, Parameter(help="only lines with this trace id")] = None,
     tenant: Annotated[str | None, Parameter(help="only lines that name this tenant")] = None,
-    last: Annotated[
-        int | None, Parameter(validator=Number(gte=1), help="only the last so many")
-    ] = None,
-    follow: Annotated[
-        bool, Parameter(name=("--follow", "-f"), negative="", help="go on with those to come")
-    ] = False,
+    last: options.Last = None,
+    follow: options.Follow = False,
     state: options.State = DEFAULT,
 ) -> None:
     """Show what the processes of `tenantry up` have logged, in order of time.
@@ -90,8 +85,7 @@ def logs(
         _print(line, width)
     while follow:
         time.sleep(_POLL)
-        for path in _files(folder, service):
-            tails.setdefault(path, _Tail(path))
+        tails |= {path: _Tail(path) for path in _files(folder, service) if path not in tails}
         for line in heapq.merge(*(tail.more() for tail in tails.values())):
             if wanted.takes(line.text):
                 _print(line, width)

@@ -98,35 +98,8 @@ class Worker:
             if not all(service.platform for service in self.services):
                 await keys.wait()
                 stack.push_async_callback(keys.stop)
-            suspects, check = Suspects(), ClockCheck(bus)
-            declared = DeclaredActions(bus, self.services)
-            if not all(service.platform for service in self.services):
-                await declared.start()
-                stack.push_async_callback(declared.stop)
-            handlers = [
-                handler
-                for service in self.services
-                for handler in (*service.handlers.values(), *service.followers.values())
-            ]
-            running = [
-                ServiceRun(
-                    bus,
-                    service,
-                    keys,
-                    self.instance,
-                    about=check.about,
-                    suspects=suspects,
-                    declared=declared,
-                )
-                for service in self.services
-            ]
-            await stack.enter_async_context(Watchdog(handlers))
-            for run in running:
-                run.runner.resources = await stack.enter_async_context(run.service.living())
-            for run in running:
-                # For a start that fails; after an orderly stop there is nothing left to stop.
-                stack.push_async_callback(run.stop, 0.0)
-                await run.start()
+            check = ClockCheck(bus)
+            running = await self._start(stack, bus, keys, check)
             beat = Heartbeat(bus, [run.alive for run in running])
             stack.push_async_callback(check.stop)
             await check.start(lambda: join(running, beat), lambda: leave(running, beat))
@@ -140,6 +113,40 @@ class Worker:
             deadline = asyncio.get_running_loop().time() + self._drain
             await asyncio.gather(*(run.stop(deadline) for run in running))
         log.info("stopped", instance=self.instance)
+
+    async def _start(
+        self, stack: AsyncExitStack, bus: Bus, keys: KeyTable, check: ClockCheck
+    ) -> list[ServiceRun]:
+        """Start the services, but for their requests; `stack` stops them."""
+        suspects, declared = Suspects(), DeclaredActions(bus, self.services)
+        if not all(service.platform for service in self.services):
+            await declared.start()
+            stack.push_async_callback(declared.stop)
+        handlers = [
+            handler
+            for service in self.services
+            for handler in (*service.handlers.values(), *service.followers.values())
+        ]
+        running = [
+            ServiceRun(
+                bus,
+                service,
+                keys,
+                self.instance,
+                about=check.about,
+                suspects=suspects,
+                declared=declared,
+            )
+            for service in self.services
+        ]
+        await stack.enter_async_context(Watchdog(handlers))
+        for run in running:
+            run.runner.resources = await stack.enter_async_context(run.service.living())
+        for run in running:
+            # For a start that fails; after an orderly stop there is nothing left to stop.
+            stack.push_async_callback(run.stop, 0.0)
+            await run.start()
+        return running
 
 
 async def join(running: Sequence[ServiceRun], beat: Heartbeat) -> None:

@@ -80,6 +80,9 @@ class Gated:
             await self.gate.wait()
         self.handled.append((ctx.tenant, note.text))
 
+    async def has_begun(self) -> bool:
+        return self.began
+
     async def has(self, program: Program, *texts: str) -> None:
         async def check() -> bool:
             return [text for whose, text in self.handled if whose == program.id] == list(texts)
@@ -97,12 +100,9 @@ async def test_what_a_suspended_tenant_has_stored_waits_until_it_is_resumed(
 ) -> None:
     gated, owners = Gated(), Owners(control, "gated")
 
-    async def began() -> bool:
-        return gated.began
-
     running = mesh.start(mesh.worker(gated.service))
     async with mesh.neighbours() as (acme, globex):
-        await _is_suspended_while(mesh, gated, acme, began)
+        await _is_suspended_while(mesh, gated, acme, gated.has_begun)
         await eventually(lambda: _waits(owners, acme.id))
         await globex.client.publish("gated.note", {"text": "mine"})
         await gated.has(globex, "mine")
@@ -117,12 +117,9 @@ async def test_what_waits_for_a_tenant_to_be_resumed_waits_over_a_restart_too(
 ) -> None:
     gated, owners = Gated(), Owners(control, "gated")
 
-    async def began() -> bool:
-        return gated.began
-
     running = mesh.start(mesh.worker(gated.service))
     async with mesh.program() as acme:
-        await _is_suspended_while(mesh, gated, acme, began)
+        await _is_suspended_while(mesh, gated, acme, gated.has_begun)
         await eventually(lambda: _waits(owners, acme.id))
         await running.stop()
         again = Gated()
@@ -140,15 +137,12 @@ async def test_what_waits_for_a_tenant_to_be_resumed_can_be_erased(
 ) -> None:
     gated, owners = Gated(), Owners(control, "gated")
 
-    async def began() -> bool:
-        return gated.began
-
     async def is_gone() -> bool:
         return acme.id not in (await owners.checkpoint(partition(acme.id))).open
 
     running = mesh.start(mesh.worker(gated.service))
     async with mesh.program() as acme:
-        await _is_suspended_while(mesh, gated, acme, began)
+        await _is_suspended_while(mesh, gated, acme, gated.has_begun)
         await eventually(lambda: _waits(owners, acme.id))
         await erase(control, acme.id)
         await eventually(is_gone)
