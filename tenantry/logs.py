@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TextIO
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PATIENCE = 0.5
-"""How long the first line may wait for a reader that does not read, seconds; later ones do not."""
+"""Seconds that the first line may wait for a reader that does not read; later ones do not."""
 _CHUNK = select.PIPE_BUF
 """A pipe that is ready takes so much without waiting, bytes."""
 
@@ -116,7 +116,7 @@ def _processors(*, as_json: bool) -> list[Any]:
 
 
 def coloured() -> bool:
-    """Whether stderr is a terminal whose user has not set `NO_COLOR`."""
+    """Tell whether stderr is a terminal whose user has not set `NO_COLOR`."""
     return _is_terminal() and not os.environ.get("NO_COLOR")
 
 

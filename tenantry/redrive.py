@@ -48,7 +48,7 @@ _OWN = {
     each.lower()
     for each in (names.CONTEXT, names.DEADLINE, names.ONLY, names.MESSAGE_ID, names.HOPS)
 }
-"""What is made anew, or left out: an operator's redrive is no hop of a circle."""
+"""Headers that are made anew, or left out: an operator's redrive is no hop of a circle."""
 
 Result = Literal["redriven", "dropped", "gone", "refused", "failed"]
 

@@ -372,7 +372,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _login(creds: creds_files.Credentials) -> dict[str, Any]:
-    """How nats-py logs in with them: its own reader of the file knows no line ends of Windows."""
+    """The login for nats-py, whose own reader of the file knows no line ends of Windows."""
 
     def sign(nonce: str) -> bytes:
         return base64.b64encode(creds.key.sign(nonce.encode()))

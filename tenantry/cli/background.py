@@ -14,7 +14,7 @@ from tenantry.local import notify
 from tenantry.local.mesh import OURSELVES
 
 _TELL_EVERY = 10.0
-"""How often it is told that it is not ready yet, seconds."""
+"""Seconds between two words that it is not ready yet."""
 
 
 class StartFailed(TenantryError):

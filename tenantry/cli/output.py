@@ -14,7 +14,7 @@ from tenantry.errors import BadMessage, Rejection, TenantryError
 _TRACE = "urn:trace:"
 
 _FRAME = 3
-"""What a drawn table adds to each column, characters."""
+"""Characters that a drawn table adds to each column."""
 
 _FOLDED = 24
 """The least width of a column that is folded, characters."""

@@ -22,7 +22,7 @@ from tenantry.local.state import DEFAULT, StateFolder
 
 _POLL = 0.2
 _FOLLOWED = 10
-"""How many lines from before are shown when nothing but --follow is said."""
+"""Lines from before that are shown when nothing but --follow is said."""
 
 _AT = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?)(Z?)")
 """The time of a line: ours are in UTC and say so, those of nats-server and Valkey are local."""
@@ -45,7 +45,7 @@ class _Wanted(NamedTuple):
     tenant: str | None
 
     def takes(self, text: str) -> bool:
-        """Whether a line is one of them."""
+        """Tell whether a line is one of them."""
         if self.trace is not None and self.trace not in text:
             return False
         return self.tenant is None or self.tenant in _tenants(text)

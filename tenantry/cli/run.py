@@ -93,7 +93,7 @@ def _worker(
 
 
 def _identity(name: str, worker: Runnable | Worker) -> tuple[str, str]:
-    """What telemetry calls this process, and its version; empty where services have several."""
+    """The name of this process in telemetry, and its version; empty where services have several."""
     if not isinstance(worker, Worker):
         return name, __version__
     versions = {service.version for service in worker.services}

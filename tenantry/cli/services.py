@@ -51,7 +51,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[str, ...] = ()
     actions: tuple[Action, ...] = ()
     unknown: dict[str, int] = {}
-    """How often its handlers have named an action that no service declares so, by its name."""
+    """Counts of the actions that its handlers named and no service declares so, by name."""
 
 
 class _Endpoint(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ async def _look(at: Connection) -> list[Running]:
 
 
 async def alive(bus: Bus) -> list[Answer]:
-    """What the instances of all services answer to $SRV.PING now."""
+    """Return the answers of all services' instances to $SRV.PING."""
     return _answers(await bus.gather("$SRV.PING", wait=_WAIT))
 
 
@@ -240,7 +240,7 @@ def _events(known: Iterable[Declaration]) -> set[str]:
 
 
 def _unknown(answer: Answer) -> dict[str, int]:
-    """What the handlers of an instance have named that is not there."""
+    """Return the actions that the handlers of an instance named and that are not there."""
     try:
         return msgspec.json.decode(answer.metadata.get("unknown", "{}"), type=dict[str, int])
     except msgspec.MsgspecError:

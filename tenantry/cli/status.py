@@ -20,7 +20,7 @@ from tenantry.local.state import DEFAULT, ChildStatus, Running, StateFolder
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What works now: NATS, the journal, and how many instances of the control plane's services."""
+    """The state of NATS, the journal and the instances of the control plane's services now."""
 
     nats: bool = False
     routers: int = 0
@@ -31,12 +31,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     redis: bool | None = None
     """Whether the Valkey that was started here answers; None where none was."""
     journal: JournalHealth | None = None
-    """What a message that was stored in the journal just now has shown; None where NATS is away."""
+    """The result of storing a message in the journal just now; None where NATS is away."""
     why: str = ""
 
     @property
     def good(self) -> bool:
-        """Whether everything that a mesh needs answers, and the journal takes commands."""
+        """Tell whether everything that a mesh needs answers, and the journal takes commands."""
         journal = self.journal is not None and self.journal.good
         answers = self.nats and self.routers > 0 and self.tenants > 0
         return answers and journal and not self.clocks
@@ -122,7 +122,7 @@ async def _journal(bus: Bus) -> JournalHealth:
 
 
 def _stored(journal: JournalHealth | None) -> str:
-    """Whether the journal stores, and how much of it is used."""
+    """Say whether the journal stores, and how much of it is used."""
     if journal is None:
         return "no"
     if not journal.stores:

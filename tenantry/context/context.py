@@ -382,7 +382,7 @@ class Context:
         _current.set(self)
 
     def _target(self, name: object, kind: Kind) -> Address:
-        """Where an action is, for this tenant; raises where it can't be used as this kind."""
+        """Return this tenant's address of an action; raises where it can't be used as this kind."""
         if not isinstance(name, str):
             raise DeclarationError(
                 f"{name!r:.80} is not the name of a {kind}", hint='write "<service>.<action>"'

@@ -70,7 +70,7 @@ SETTLE = Settle()
 SUSPENDED = RetryAfter(
     timing.NOT_BEGUN_RETRY, TenantSuspended("its messages wait until it is resumed"), counts=False
 )
-"""What is decided for a message of a suspended tenant; its queue then waits until it is resumed."""
+"""The decision on a message of a suspended tenant: its queue waits until it is resumed."""
 
 Decision = Settle | RetryAfter | DeadLetter | Release
 

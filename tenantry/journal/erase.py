@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder(Checkpoint).decode
 _ROUNDS = 5
 _PAUSE = 0.3
 PATIENCE = 60.0
-"""How long the end of what workers have in hand is waited for, seconds."""
+"""Seconds to wait for the end of what workers have in hand."""
 
 _Place = tuple[str, str, str]
 """Stream, what it holds, and the filter for one tenant."""

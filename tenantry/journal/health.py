@@ -1,4 +1,4 @@
-"""Whether the journal stores what it is sent, and how full it is.
+"""Health of the journal: that it stores what it is sent, and how full it is.
 
 Only storing a message proves it: after a full disk nats-server gives a stream up until it restarts,
 while connections, other streams and everything that reads go on (nats-server 2.15.1, issue 7654).
@@ -17,7 +17,7 @@ from tenantry.streams import JOURNAL
 from tenantry.wire import headers
 
 PATIENCE = 3.0
-"""How long a probe waits for the journal's acknowledgement, seconds."""
+"""Seconds that a probe waits for the journal's acknowledgement."""
 
 _PROBE = "tenant.nobody.platform.probe"
 _RESERVE = 20
@@ -25,14 +25,14 @@ _RESERVE = 20
 
 
 class JournalHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """What a probe of the journal has found."""
+    """The result of a probe of the journal."""
 
     stores: bool
-    """Whether the journal has just stored a message."""
+    """True if the journal has just stored a message."""
     silent: bool = False
-    """Whether it did not even refuse: nats-server has to be restarted."""
+    """True if it did not even refuse: nats-server has to be restarted."""
     full: bool = False
-    """Whether routers refuse commands, because only the reserve is left."""
+    """True if routers refuse commands, because only the reserve is left."""
     used: int = 0
     """Bytes that the journal holds."""
     limit: int = -1
@@ -42,7 +42,7 @@ class JournalHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def good(self) -> bool:
-        """Whether commands are taken."""
+        """Tell whether commands are taken."""
         return self.stores and not self.full
 
 

@@ -23,7 +23,7 @@ from tenantry.streams import JOURNAL
 from tenantry.wire import codec
 
 _WAIT = 0.4
-"""How long answers are waited for, seconds."""
+"""Seconds to wait for answers."""
 
 _ASKS = 2
 """So often in a row nothing may be in hand: what was on its way to a worker has come by then."""
@@ -39,7 +39,7 @@ _decode = codec.Decoder(InHand)
 
 
 class WorkInHand:
-    """What workers have in hand of one tenant; `patience` seconds in all are waited for its end."""
+    """The work that workers have in hand of one tenant; its end is awaited `patience` seconds."""
 
     def __init__(self, bus: Bus, tenant: str, *, patience: float) -> None:
         self._bus = bus

@@ -26,9 +26,9 @@ SETTLED = 30.0
 """A child that has lived so long starts again at once when it ends, seconds."""
 
 READY_PATIENCE = 300.0
-"""How long a child may take until it says that it is ready, seconds: a busy machine is slow."""
+"""Seconds that a child may take until it says that it is ready: a busy machine is slow."""
 TELL_EVERY = 10.0
-"""How often it is told that a child is not ready yet, seconds."""
+"""Seconds between two words that a child is not ready yet."""
 
 _CHUNK = 65_536
 _LAST_WORD = 0.1

@@ -35,7 +35,7 @@ _POLL = 0.02
 _NATS_DRAIN = 10.0
 _MIB = 1024**2
 _LEAST = 256 * _MIB
-"""What has to be free on the disk for a new mesh, bytes."""
+"""Bytes that have to be free on the disk for a new mesh."""
 _SIZE = re.compile(r"(?m)^(max_bytes = )(\d+)( *)")
 
 
@@ -151,7 +151,10 @@ def _redis(state: StateFolder, options: MeshOptions, *, besides: int) -> tuple[s
 
 
 def _disk(folder: Path) -> int:
-    """What streams may reserve here, bytes: half of what is free. Raises :class:`SetupError`."""
+    """Return the bytes that streams may reserve here: half of the free ones.
+
+    Raises :class:`SetupError` where there is too little.
+    """
     free = shutil.disk_usage(folder).free
     if free < _LEAST:
         raise SetupError(

@@ -109,7 +109,7 @@ class TenantPage(Message, frozen=True, kw_only=True):
 
     tenants: tuple[Tenant, ...]
     credentials: tuple[int, ...] = ()
-    """How many credentials of each are in force, in the same order."""
+    """Counts of the credentials in force of each, in the same order."""
     next: str | None = None
 
 

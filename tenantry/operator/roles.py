@@ -29,7 +29,7 @@ SIGNING_KEYS = "platform.signing_keys"
 """Where every replica of the tenants worker hears that the operator's directory has changed."""
 
 ERASED = "platform.erased"
-"""Where every instance hears that a tenant is erased. Only the role `control` may say so."""
+"""Subject on which every instance hears of an erasure; only the role `control` publishes it."""
 
 TALLIES = "stats.tenants"
 """Where every instance tells what it has counted by tenant. Only the role `control` may ask."""

@@ -16,7 +16,7 @@ from tenantry.context.verify_keys import BUCKET
 from tenantry.errors import JetStreamError, Rejection
 
 BOUND = SKEW
-"""How far a process's clock may be off nats-server's, seconds."""
+"""Seconds that a process's clock may be off nats-server's."""
 
 _EVERY = 5.0
 """Between two looks, seconds."""
@@ -60,7 +60,7 @@ class ClockCheck:
         await tasks.end(self._task)
 
     def about(self) -> dict[str, str]:
-        """What an instance tells of it in `$SRV.PING`, where it is off: seconds ahead."""
+        """Return what `$SRV.PING` tells of a clock that is off: seconds ahead."""
         return {"clock": f"{self.ahead:+.1f}"} if self._off else {}
 
     async def _run(self, join: Step, leave: Step) -> None:

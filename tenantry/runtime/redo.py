@@ -23,7 +23,7 @@ class Redo(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     """When that context ends, seconds since the epoch."""
     trace: dict[str, str]
-    """What its events take over of it: trace headers and the hop count."""
+    """Return the headers that its events take over: trace and hop count."""
     writes: dict[str, bytes | None]
     """New values by key, JSON; None deletes."""
     events: list[Parcel]

@@ -170,7 +170,7 @@ class Slots:
                 self._refuse(ticket, "stopping", why())
 
     def held(self, tenant: str) -> int:
-        """How many messages of a tenant run or wait here."""
+        """Count the messages of a tenant that run or wait here."""
         return sum(self._scheduler.held(tenant))
 
     def snapshot(self) -> Snapshot:

@@ -42,7 +42,7 @@ class Stats:
     refused: Counter[str] = field(default_factory=Counter)
     """Requests that got no slot, by why."""
     unknown: Counter[str] = field(default_factory=Counter)
-    """How often handlers have named an action that no service declares so, by its name."""
+    """Counts of the actions that handlers named and no service declares so, by name."""
     processed: Callable[[str, float, str], None] | None = None
     """Is told how long each handler took: its name, seconds, the code of an error."""
     queued: Callable[[float], None] | None = None

@@ -16,7 +16,7 @@ DEADLINE = "Tenant-Deadline"
 """When the asker stops waiting: milliseconds since the epoch, by the clock of who sent it on."""
 
 TIMEOUT = "Tenant-Timeout"
-"""How long the asker waits, in seconds.
+"""Seconds that the asker waits.
 
 Inside it stands beside `DEADLINE`: whoever gets the message counts from when it came, so clocks
 that are apart do no harm.
@@ -32,7 +32,7 @@ MESSAGE_ID = "Tenant-Message-Id"
 """The id that a redriven message had at first: what it causes derives from it."""
 
 HOPS = "Tenant-Hops"
-"""How many messages of services led to this one, each the cause of the next.
+"""Count of the messages of services that led to this one, each the cause of the next.
 
 It is absent on what comes from outside; a command for later begins anew.
 """
@@ -124,7 +124,7 @@ def instruction(headers: Mapping[str, str]) -> str | None:
 
 
 def hops(headers: Mapping[str, str]) -> int:
-    """How many messages of services led to the one with these headers; 0 where it does not say."""
+    """Return how many messages of services led to this one; 0 where its headers do not say."""
     text = headers.get(HOPS, "")
     return int(text) if len(text) < _DIGITS and text.isascii() and text.isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""How many bytes of commands the journal may still take, so that it keeps a reserve.
+"""Room of the journal: the bytes that commands may still take, so that a reserve is kept.
 
 The rest is for what services emit and send: without it the messages in hand could not be finished.
 """

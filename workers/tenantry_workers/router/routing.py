@@ -145,7 +145,7 @@ class Routing:
 
 
 def _about(subject: str, limited: Limited) -> dict[str, str]:
-    """What the span of a message says: whose it is, and where it came in."""
+    """Return the attributes of a message's span: whose it is, and where it came in."""
     action = subject.split(".", 2)[-1][:_LONGEST_NAME]
     about = {**_SPAN, trace.TENANT: limited.tenant, trace.DESTINATION: f"edge.*.{action}"}
     if limited.refusal is None:

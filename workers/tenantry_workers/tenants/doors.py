@@ -114,7 +114,7 @@ class Doors:
         return {"edge": str(self._edge)}
 
     def wanted(self) -> Wanted:
-        """What follows from the records of now. Costs the same however many tenants there are."""
+        """Compute it from the records of now, at the same cost however many tenants there are."""
         now = time.time()
         self.ledger.expire(now)
         signers = self._signers()

@@ -23,14 +23,14 @@ Fewer mean more keys in the account, more mean more revocations that outlive the
 
 
 class Place(NamedTuple):
-    """What has signed a credential: a tenants' signing key, and the scope derived from it."""
+    """The signer of a credential: a tenants' signing key, and the scope derived from it."""
 
     signer: str
     scope: str
 
 
 class _Parts(NamedTuple):
-    """What one tenant adds to the ledger."""
+    """The part of the ledger that is one tenant's."""
 
     keys: set[str]
     live: list[Place]
@@ -57,7 +57,7 @@ def is_closed(scope: str, revision: int) -> bool:
 
 
 class CredentialLedger:
-    """Who has which credentials, and which of them are in force or revoked."""
+    """All tenants' credentials: whose they are, and which are in force or revoked."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -65,7 +65,7 @@ class CredentialLedger:
         self.overridden: dict[str, Tenant] = {}
         """The tenants that have limits of their own."""
         self.live: Counter[Place] = Counter()
-        """How many credentials are in force, by what has signed them."""
+        """Counts of the credentials in force, by what has signed them."""
         self._owners: dict[str, str] = {}
         self._revoked: dict[bool, dict[Place, dict[str, int]]] = {False: {}, True: {}}
         """By whether the tenant is deleted."""
